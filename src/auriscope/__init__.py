@@ -1,0 +1,34 @@
+"""Speech and audio as they are recorded in real life: separate, judge, and tell how good a result is.
+
+Every public verb is imported on first use, so that ``import auriscope`` does not import torch.
+
+>>> import auriscope
+>>> "listen" in dir(auriscope)
+True
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "judge": "auriscope.verbs.judge",
+    "listen": "auriscope.verbs.listen",
+    "load": "auriscope.pretrained",
+    "separate": "auriscope.verbs.separate",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'auriscope' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

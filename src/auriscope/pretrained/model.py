@@ -1,0 +1,99 @@
+"""The base class of every model: registered by name, built from a frozen configuration, saved as data."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import nn
+
+from auriscope.errors import CheckpointError
+
+_REGISTRY: dict[str, type[Model]] = {}
+
+
+class Model(nn.Module):
+    """A network with a name and a configuration.
+
+    A subclass states its registered name and its configuration, a frozen dataclass whose every field has a default
+    (the paper's configuration) and is a plain value (number, string, bool, or a tuple of them)::
+
+        class ConvTasNet(Model, name="separation/convtasnet"):
+            Config = ConvTasNetConfig
+
+            def __init__(self, config: ConvTasNetConfig) -> None:
+                super().__init__(config)
+
+    ``forward`` takes tensors only; files, sample rates and long recordings are the business of the room's verb.
+
+    ``Tiny`` holds keyword arguments for ``Config`` that make a network of a few thousand parameters: the contract
+    tests build it. ``Published`` maps a published figure's description to its value.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[Any]]
+    Tiny: ClassVar[dict[str, Any]] = {}
+
+    def __init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if name is None:
+            return
+        if name in _REGISTRY and _REGISTRY[name].__qualname__ != cls.__qualname__:
+            raise ValueError(f"two models are registered as {name!r}")
+        cls.name = name
+        _REGISTRY[name] = cls
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    @classmethod
+    def from_config(cls, values: dict[str, Any]) -> Self:
+        """Build the model from configuration values by name; unknown names raise ``CheckpointError``."""
+        return cls(config_from_values(cls.Config, values, cls.name))
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trainable scalars."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def save_pretrained(self, folder: Any, *, card: Any = None, half: bool = False) -> None:
+        """Write ``config.json``, ``model.safetensors`` and ``README.md`` (the card) into ``folder``."""
+        from auriscope.pretrained.checkpoint import save_pretrained
+
+        save_pretrained(self, folder, card=card, half=half)
+
+
+def config_from_values(config_class: type[Any], values: dict[str, Any], name: str) -> Any:
+    """Build a configuration dataclass; lists become tuples, unknown or missing names raise ``CheckpointError``."""
+    known = {field.name for field in dataclasses.fields(config_class)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise CheckpointError(f"{name}: unknown configuration value {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    try:
+        return config_class(**values)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{name}: the configuration is not valid: {error}") from error
+
+
+def registered() -> dict[str, type[Model]]:
+    """Every model class imported so far, by its registered name."""
+    return dict(_REGISTRY)
+
+
+def model_class(name: str) -> type[Model]:
+    """Find the class registered as ``name`` (``room/system``), importing its room on demand."""
+    from auriscope.pretrained.addresses import import_room, suggest
+
+    if name not in _REGISTRY:
+        import_room(name.split("/")[0])
+    if name not in _REGISTRY:
+        raise CheckpointError(f"there is no model {name!r}{suggest(name, _REGISTRY)}")
+    return _REGISTRY[name]
