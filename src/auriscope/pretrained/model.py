@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from typing import Any, ClassVar, Self
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from auriscope.errors import CheckpointError
@@ -71,16 +73,41 @@ class Model(nn.Module):
 
 
 def config_from_values(config_class: type[Any], values: dict[str, Any], name: str) -> Any:
-    """Build a configuration dataclass; lists become tuples, unknown or missing names raise ``CheckpointError``."""
+    """Build a configuration dataclass from values by name; lists become tuples.
+
+    A name that is unknown, or a value that is not of its field's type, raises ``CheckpointError``, which begins with
+    ``name``.
+    """
     known = {field.name for field in dataclasses.fields(config_class)}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise CheckpointError(f"{name}: unknown configuration value {unknown[0]!r}; known are {', '.join(sorted(known))}")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        raise CheckpointError(f"{name}: unknown configuration value {unknown[0]!r}{_nearest(unknown[0], known)}")
+    hints = typing.get_type_hints(config_class)
+    checked = {}
+    for key, value in values.items():
+        try:
+            # Strict: "2" is not 2, and true is not 1; but 2 is 2.0.
+            checked[key] = TypeAdapter(hints[key]).validate_python(_tuples(value), strict=True)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise CheckpointError(
+                f"{name}: the configuration value {key} = {value!r} is not valid: {reason}"
+            ) from error
     try:
-        return config_class(**values)
+        return config_class(**checked)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{name}: the configuration is not valid: {error}") from error
+
+
+def _tuples(value: Any) -> Any:
+    """Give lists, which JSON and YAML have in the place of tuples, as tuples."""
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, list | tuple) else value
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    from auriscope.pretrained.addresses import suggest
+
+    return suggest(name, known)
 
 
 def registered() -> dict[str, type[Model]]:

@@ -1,0 +1,79 @@
+"""How good an estimate is: pure functions over tensors, and what gathers their values.
+
+Estimates come first, references second. Names are imported on first use, so that what needs no torch
+(:mod:`auriscope.metrics.accumulate`) can be had without it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from auriscope.metrics.accumulate import Accumulator, Summary, summarize
+    from auriscope.metrics.bss import BssEval, bss_eval, sdr
+    from auriscope.metrics.improvement import sdri, si_snri
+    from auriscope.metrics.pit import (
+        PitResult,
+        best_permutation,
+        pairwise,
+        permute,
+        pit_loss,
+        pit_pairwise,
+        pit_si_snr,
+    )
+    from auriscope.metrics.ratios import is_silent, sd_sdr, si_snr, snr
+
+_HOMES = {
+    "Accumulator": "accumulate",
+    "BssEval": "bss",
+    "PitResult": "pit",
+    "Summary": "accumulate",
+    "best_permutation": "pit",
+    "bss_eval": "bss",
+    "is_silent": "ratios",
+    "pairwise": "pit",
+    "permute": "pit",
+    "pit_loss": "pit",
+    "pit_pairwise": "pit",
+    "pit_si_snr": "pit",
+    "sd_sdr": "ratios",
+    "sdr": "bss",
+    "sdri": "improvement",
+    "si_snr": "ratios",
+    "si_snri": "improvement",
+    "snr": "ratios",
+    "summarize": "accumulate",
+}
+
+__all__ = [
+    "Accumulator",
+    "BssEval",
+    "PitResult",
+    "Summary",
+    "best_permutation",
+    "bss_eval",
+    "is_silent",
+    "pairwise",
+    "permute",
+    "pit_loss",
+    "pit_pairwise",
+    "pit_si_snr",
+    "sd_sdr",
+    "sdr",
+    "sdri",
+    "si_snr",
+    "si_snri",
+    "snr",
+    "summarize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

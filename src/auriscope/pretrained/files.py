@@ -1,0 +1,61 @@
+"""The files of a checkpoint's folder, and the reading of its ``config.json``, without torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from auriscope.errors import CheckpointError
+
+FORMAT_VERSION = 1
+"""The layout that this version writes; files of every earlier one are read."""
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+README_NAME = "README.md"
+CARD_NAME = "card.json"
+FILE_NAMES = (CONFIG_NAME, WEIGHTS_NAME, README_NAME, CARD_NAME)
+"""Every file that ``save_pretrained`` may write, and the only ones that are downloaded from a hub."""
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read and check ``config.json``: the keys of format 1, each of its type.
+
+    ``format_version`` int, ``architecture`` str, ``config`` dict, ``weights_sha256`` str (64 hexadecimal digits),
+    ``num_parameters`` int, and ``sample_rate`` int in hertz or null. Raises ``CheckpointError``.
+    """
+    path = folder / CONFIG_NAME
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: there is no such folder")
+    config = read_json(path)
+    version = config.get("format_version")
+    if version != FORMAT_VERSION or isinstance(version, bool):
+        raise CheckpointError(
+            f"{path}: format_version is {version!r}, and this auriscope reads {FORMAT_VERSION}; "
+            "a newer auriscope may read it"
+        )
+    kinds: dict[str, type] = {"architecture": str, "config": dict, "weights_sha256": str, "num_parameters": int}
+    for key, kind in kinds.items():
+        if not isinstance(config.get(key), kind):
+            raise CheckpointError(f"{path}: {key!r} is missing or not {_KIND_NAMES[kind]}; save the model again")
+    return config
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; raises ``CheckpointError`` when the file is missing, damaged or not an object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path.parent}: not a model: it has no {path.name}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    # RecursionError: thousands of nested brackets, which only a made-up file has.
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged: it is not valid JSON; save or download the model again") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: damaged: it does not hold a JSON object; save or download the model again")
+    return value
+
+
+_KIND_NAMES: dict[type, str] = {str: "a string", dict: "an object", int: "a whole number"}
