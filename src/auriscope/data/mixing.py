@@ -1,0 +1,273 @@
+"""Dynamic mixing: endless mixtures of different talkers, each batch a function of the seed and its index alone."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from auriscope.data.cache import AudioStore
+from auriscope.data.pool import VoicePool, noise_store, voice_pool
+from auriscope.data.render import MixtureDraw, NoiseDraw, TalkerDraw, render
+from auriscope.data.rooms import RoomBankConfig, Rooms, measured_rooms, simulated_rooms
+from auriscope.errors import RecipeError
+
+DEFAULT_CORPORA = ("libri_251spk", "libri_other_10spk", "libri_readers_3spk", "commonvoice_en", "coffee_commands")
+
+
+@dataclass(frozen=True)
+class MixingConfig:
+    """What mixtures are made of. Ranges are (low, high) and drawn from uniformly.
+
+    Args:
+        sample_rate: in hertz, of everything that comes out.
+        num_sources: talkers in a mixture; with ``min_sources`` below it, a number drawn from that range.
+        min_sources: see there; None: always ``num_sources``.
+        segment_seconds: length of every mixture.
+        batch_size: mixtures in a batch.
+        corpora: names of speech corpora; "synthetic" needs no data.
+        split: "train", "valid" or "test", of the speech, the noise and the measured rooms.
+        level_difference_db: level of every talker but the first against the first, measured where they speak.
+        speed: factor of tempo and pitch, for each talker; (1, 1) leaves the voices as they are.
+        partial_overlap_probability: how often talkers overlap in part only. Of these mixtures, one half has one
+            talker silent at the start or the end, for 0.2 to 0.7 of the time; in the other half, one talker begins and
+            another ends, and 0.1 to 0.7 of the time they speak together.
+        speaker_cap_seconds: a speaker is drawn in proportion to their seconds of speech, but at most this many.
+        min_utterance_seconds: shorter utterances are left out.
+        noise_probability: how often there is noise of the corpus ``noise``.
+        snr_db: power of all speech over that of the noise, over the whole mixture.
+        room_probability: how often the talkers are in a room. The sources are then the reverberant images.
+        measured_room_share: of the rooms, the share that is measured (corpus ``rir``) and not simulated.
+        room_bank: the simulated rooms.
+        level_dbfs: RMS level of the mixture, as far as it does not clip: talkers near and far, timid gain settings.
+    """
+
+    sample_rate: int = 16_000
+    num_sources: int = 2
+    min_sources: int | None = None
+    segment_seconds: float = 4.0
+    batch_size: int = 8
+    corpora: tuple[str, ...] = DEFAULT_CORPORA
+    split: str = "train"
+    level_difference_db: tuple[float, float] = (-5.0, 5.0)
+    speed: tuple[float, float] = (0.9, 1.1)
+    partial_overlap_probability: float = 0.2
+    speaker_cap_seconds: float = 40.0
+    min_utterance_seconds: float = 1.5
+    noise_probability: float = 0.0
+    snr_db: tuple[float, float] = (0.0, 20.0)
+    room_probability: float = 0.0
+    measured_room_share: float = 0.2
+    room_bank: RoomBankConfig = field(default_factory=RoomBankConfig)
+    level_dbfs: tuple[float, float] = (-38.0, -18.0)
+
+    def __post_init__(self) -> None:
+        # Recipes come from YAML, which knows lists only.
+        object.__setattr__(self, "corpora", tuple(self.corpora))
+        for name in ("level_difference_db", "speed", "snr_db", "level_dbfs"):
+            span = tuple(float(value) for value in getattr(self, name))
+            if len(span) != 2 or not span[0] <= span[1]:
+                raise RecipeError(f"{name} must be two numbers, the lower first; it is {getattr(self, name)}")
+            object.__setattr__(self, name, span)
+        for name in ("partial_overlap_probability", "noise_probability", "room_probability", "measured_room_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise RecipeError(f"{name} must lie between 0 and 1; it is {getattr(self, name)}")
+        for name in ("sample_rate", "num_sources", "segment_seconds", "batch_size", "speaker_cap_seconds"):
+            if not getattr(self, name) > 0:
+                raise RecipeError(f"{name} must be above zero; it is {getattr(self, name)}")
+        if not self.corpora:
+            raise RecipeError("corpora must name one corpus at least")
+        if self.min_sources is not None and not 1 <= self.min_sources <= self.num_sources:
+            raise RecipeError(f"min_sources must lie between 1 and num_sources; it is {self.min_sources}")
+        if not 0.25 <= self.speed[0] <= self.speed[1] <= 4.0:
+            raise RecipeError(f"speed must lie between 0.25 and 4; it is {self.speed}")
+
+    @property
+    def num_frames(self) -> int:
+        """Length of a mixture in samples."""
+        return round(self.segment_seconds * self.sample_rate)
+
+
+class DynamicMixer:
+    """Batches of fresh mixtures, the same for the same (config, seed, index) whatever the worker, thread or run.
+
+    ``batch(index)`` is ``{"mixture": (batch, time), "sources": (batch, num_sources, time), "noise": (batch, time)}``,
+    float32, with mixture = sum of the sources + noise, and ``"lengths"`` and ``"num_sources"``, (batch,) int64.
+    Where a mixture has fewer talkers than ``config.num_sources``, the last sources are zero. With several processes,
+    each takes every ``world_size``-th batch, beginning with its ``rank``, so that they never see the same mixture.
+
+    Iterating gives the batches from 0 on without end; :meth:`batches` from any index on. Both make the next ones in
+    background threads. The first use decodes the corpora into the cache (:mod:`auriscope.data.cache`).
+
+    Raises :class:`~auriscope.errors.CorpusError` when the data are not there or not as the manifests say.
+    """
+
+    def __init__(
+        self,
+        config: MixingConfig,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        num_threads: int = 1,
+        root: Path | None = None,
+        folder: Path | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} does not lie below world_size {world_size}")
+        self.config = config
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.num_threads = num_threads
+        rate = config.sample_rate
+        self.voices = voice_pool(
+            config.corpora,
+            config.split,
+            sample_rate=rate,
+            cap_seconds=config.speaker_cap_seconds,
+            min_seconds=config.min_utterance_seconds,
+            root=root,
+            folder=folder,
+            progress=progress,
+        )
+        self.noises: AudioStore | None = None
+        self.measured: Rooms | None = None
+        self.simulated: Rooms | None = None
+        if config.noise_probability > 0:
+            self.noises = noise_store(config.split, sample_rate=rate, root=root, folder=folder)
+        if config.room_probability > 0 and config.measured_room_share > 0:
+            self.measured = measured_rooms(config.split, sample_rate=rate, root=root, folder=folder)
+        if config.room_probability > 0 and config.measured_room_share < 1:
+            self.simulated = simulated_rooms(config.room_bank, sample_rate=rate, folder=folder)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        return self.batches()
+
+    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[dict[str, Tensor]]:
+        """Give the batches ``start``, ``start + 1``, ... (before ``stop``), made ahead by ``num_threads`` threads.
+
+        A run that was stopped after batch i goes on with ``start=i + 1`` and sees what it would have seen.
+        """
+        indices = iter(count(start) if stop is None else range(start, stop))
+        pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="mixing")
+        waiting: deque[Future[dict[str, Tensor]]] = deque()
+        try:
+            for index in indices:
+                waiting.append(pool.submit(self.batch, index))
+                if len(waiting) > 2 * self.num_threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def batch(self, index: int) -> dict[str, Tensor]:
+        """Make the batch with this index."""
+        config = self.config
+        shape = (config.batch_size, config.num_sources, config.num_frames)
+        sources = np.zeros(shape, dtype=np.float32)
+        noise = np.zeros((shape[0], shape[2]), dtype=np.float32)
+        num_sources = np.zeros(shape[0], dtype=np.int64)
+        for row in range(config.batch_size):
+            draw = self.draw(index, row)
+            images, noise[row] = self.render(draw)
+            sources[row, : len(images)] = images
+            num_sources[row] = len(images)
+        return {
+            "mixture": torch.from_numpy(sources.sum(axis=1) + noise),
+            "sources": torch.from_numpy(sources),
+            "noise": torch.from_numpy(noise),
+            "lengths": torch.full((config.batch_size,), config.num_frames, dtype=torch.int64),
+            "num_sources": torch.from_numpy(num_sources),
+        }
+
+    def draw(self, index: int, row: int) -> MixtureDraw:
+        """Draw everything that is random about one mixture of a batch."""
+        rng = np.random.default_rng([self.seed, index * self.world_size + self.rank, row])
+        return draw_mixture(
+            self.config, rng, self.voices, noises=self.noises, measured=self.measured, simulated=self.simulated
+        )
+
+    def render(self, draw: MixtureDraw) -> tuple[np.ndarray, np.ndarray]:
+        """Make the images (talkers, time) and the noise (time,) of a draw."""
+        rooms = self.measured if draw.measured_room else self.simulated
+        return render(
+            draw,
+            self.config.num_frames,
+            voices=self.voices,
+            responses=rooms.store if rooms else None,
+            noises=self.noises,
+        )
+
+
+def draw_mixture(
+    config: MixingConfig,
+    rng: np.random.Generator,
+    voices: VoicePool,
+    *,
+    noises: AudioStore | None = None,
+    measured: Rooms | None = None,
+    simulated: Rooms | None = None,
+) -> MixtureDraw:
+    """Draw a mixture as ``config`` describes it; nothing is read but lengths."""
+    fewest = config.num_sources if config.min_sources is None else config.min_sources
+    num_talkers = int(rng.integers(fewest, config.num_sources, endpoint=True))
+    responses: tuple[int | None, ...] = (None,) * num_talkers
+    measured_room = False
+    if rng.random() < config.room_probability:
+        measured_room = bool(rng.random() < config.measured_room_share)
+        rooms = measured if measured_room else simulated
+        if rooms is not None:
+            responses = rooms.draw(num_talkers, rng)
+    active = _overlap(config, num_talkers, rng)
+    talkers = []
+    for number, voice in enumerate(voices.draw_voices(num_talkers, rng)):
+        clip = voice.draw(rng)
+        speed = float(rng.uniform(*config.speed))
+        # Frames of the clip that a whole mixture takes; a shorter clip begins somewhere within the mixture.
+        needed = int(np.ceil(config.num_frames * speed)) + 1
+        spare = voices.num_frames(clip) - needed
+        start_frame = int(rng.integers(spare + 1)) if spare > 0 else 0
+        gap = int(-spare / speed) if spare < 0 else 0
+        talkers.append(
+            TalkerDraw(
+                clip=clip,
+                start_frame=start_frame,
+                onset_frame=int(rng.integers(gap + 1)),
+                active_frames=active[number],
+                level_db=0.0 if number == 0 else float(rng.uniform(*config.level_difference_db)),
+                speed=speed,
+                response=responses[number],
+            )
+        )
+    noise = None
+    if noises is not None and rng.random() < config.noise_probability:
+        clip = int(rng.integers(len(noises)))
+        noise = NoiseDraw(clip, int(rng.integers(noises.num_frames(clip))), float(rng.uniform(*config.snr_db)))
+    return MixtureDraw(tuple(talkers), float(rng.uniform(*config.level_dbfs)), noise, measured_room)
+
+
+def _overlap(config: MixingConfig, num_talkers: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Draw which frames of the mixture each talker may speak in."""
+    frames = config.num_frames
+    active = [(0, frames)] * num_talkers
+    if num_talkers < 2 or rng.random() >= config.partial_overlap_probability:
+        return active
+    one, other = (int(number) for number in rng.permutation(num_talkers)[:2])
+    if rng.random() < 0.5:
+        silent = int(frames * rng.uniform(0.2, 0.7))
+        active[one] = (silent, frames) if rng.random() < 0.5 else (0, frames - silent)
+    else:
+        together = int(frames * rng.uniform(0.1, 0.7))
+        begin = int((frames - together) * rng.uniform(0.2, 0.8))
+        active[one], active[other] = (0, begin + together), (begin, frames)
+    return active

@@ -1,0 +1,132 @@
+"""What mixtures are drawn from: voices grouped by talker, and noise clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auriscope.data import synthetic
+from auriscope.data.cache import AudioStore, open_clips, open_store
+from auriscope.data.corpora import Utterance, noise_clips, utterances
+from auriscope.errors import CorpusError
+
+SYNTHETIC = "synthetic"
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A talker: the clips of the store that are theirs, and their share in the drawing of clips."""
+
+    name: str
+    clips: NDArray[np.int64]
+    cumulative: NDArray[np.float64]
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """Draw a clip, each as often as it is long."""
+        return int(self.clips[np.searchsorted(self.cumulative, rng.random(), side="right")])
+
+
+class VoicePool:
+    """Utterances by talker, with the audio.
+
+    A talker is drawn in proportion to the seconds there are of them, but at most ``cap_seconds``, so that prolific
+    ones do not dominate; an unknown speaker that stands for many people counts as many. Two talkers of a mixture
+    always differ, and two utterances without a speaker label never meet, since they may be one person's.
+    """
+
+    def __init__(
+        self,
+        stores: Sequence[AudioStore],
+        listed: Sequence[Sequence[Utterance]],
+        cap_seconds: float,
+        min_seconds: float = 0.0,
+    ) -> None:
+        self._stores = list(stores)
+        self._firsts = np.cumsum([0, *(len(store) for store in stores)])
+        self.sample_rate = stores[0].sample_rate
+        by_speaker: dict[str, list[tuple[int, float, int]]] = {}
+        for first, store, entries in zip(self._firsts[:-1], stores, listed, strict=True):
+            for clip, utterance in enumerate(entries):
+                seconds = store.num_frames(clip) / store.sample_rate
+                if seconds > 0 and seconds >= min_seconds:
+                    item = (int(first) + clip, seconds, utterance.num_speakers)
+                    by_speaker.setdefault(utterance.speaker, []).append(item)
+        weights = []
+        self.voices: list[Voice] = []
+        for name, items in by_speaker.items():
+            seconds_of = np.array([seconds for _, seconds, _ in items])
+            weights.append(min(float(seconds_of.sum()), cap_seconds * max(people for _, _, people in items)))
+            clips = np.array([clip for clip, _, _ in items], dtype=np.int64)
+            self.voices.append(Voice(name, clips, np.cumsum(seconds_of) / seconds_of.sum()))
+        self._cumulative = np.cumsum(weights) / np.sum(weights)
+
+    def draw_voices(self, num_voices: int, rng: np.random.Generator) -> list[Voice]:
+        """Draw different talkers, each by weight among those that are left."""
+        if num_voices > len(self.voices):
+            raise CorpusError(f"{num_voices} talkers are asked of corpora that hold {len(self.voices)}; add corpora")
+        chosen: list[int] = []
+        while len(chosen) < num_voices:
+            number = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
+            if number not in chosen:
+                chosen.append(number)
+        return [self.voices[number] for number in chosen]
+
+    def num_frames(self, clip: int) -> int:
+        """Return the length of a clip in samples."""
+        store, own = self._locate(clip)
+        return store.num_frames(own)
+
+    def read(self, clip: int, start_frame: int = 0, num_frames: int | None = None) -> NDArray[np.float32]:
+        """Return (time,) float32 of a clip, as :meth:`AudioStore.read` does."""
+        store, own = self._locate(clip)
+        return store.read(own, start_frame, num_frames)
+
+    def _locate(self, clip: int) -> tuple[AudioStore, int]:
+        store = int(np.searchsorted(self._firsts, clip, side="right")) - 1
+        return self._stores[store], clip - int(self._firsts[store])
+
+
+def voice_pool(
+    corpora: Sequence[str],
+    split: str,
+    *,
+    sample_rate: int,
+    cap_seconds: float,
+    min_seconds: float = 0.0,
+    root: Path | None = None,
+    folder: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> VoicePool:
+    """Open the voices of some corpora; the name "synthetic" stands for generated voices that need no data.
+
+    Raises :class:`~auriscope.errors.CorpusError` as :func:`~auriscope.data.corpora.utterances` and
+    :func:`~auriscope.data.cache.open_clips` do; a corpus that must only measure is refused for the split "train".
+    """
+    stores, listed = [], []
+    for corpus in corpora:
+        if corpus == SYNTHETIC:
+            entries = synthetic.utterances(split)
+            store = open_store(
+                lambda entries=entries: (synthetic.render(entry, sample_rate) for entry in entries),  # type: ignore[misc]
+                key=synthetic.key(split),
+                sample_rate=sample_rate,
+                name=f"{SYNTHETIC}-{split}",
+                folder=folder,
+            )
+        else:
+            entries = utterances(corpus, split, root=root, for_training=split == "train")
+            store = open_clips(
+                entries, sample_rate=sample_rate, name=f"{corpus}-{split}", folder=folder, progress=progress
+            )
+        stores.append(store)
+        listed.append(entries)
+    return VoicePool(stores, listed, cap_seconds, min_seconds)
+
+
+def noise_store(split: str, *, sample_rate: int, root: Path | None = None, folder: Path | None = None) -> AudioStore:
+    """Open the noise clips of a split of the corpus ``noise``."""
+    return open_clips(noise_clips(split, root=root), sample_rate=sample_rate, name=f"noise-{split}", folder=folder)
