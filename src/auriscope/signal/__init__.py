@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from auriscope.signal.chunking import chunk, crossfade_window, num_chunks, overlap_add
     from auriscope.signal.files import AudioInfo, AudioReader, AudioWriter, find_audio, probe, read, write
     from auriscope.signal.levels import (
         LevelMeter,
@@ -20,36 +21,69 @@ if TYPE_CHECKING:
         rms_dbfs,
         silences,
     )
+    from auriscope.signal.mel import log_mel, mel_filterbank
     from auriscope.signal.outputs import make_folder, written_aside
     from auriscope.signal.rates import StreamResampler, resample_array, resampled_length
+    from auriscope.signal.resampling import resample
+    from auriscope.signal.rooms import (
+        ImpulseResponses,
+        Room,
+        RoomConfig,
+        convolve,
+        sample_room,
+        simulate,
+        split_early_late,
+    )
+    from auriscope.signal.stft import STFT, make_window
 
 __all__ = [
+    "STFT",
     "AudioInfo",
     "AudioReader",
     "AudioWriter",
+    "ImpulseResponses",
     "LevelMeter",
+    "Room",
+    "RoomConfig",
     "StreamResampler",
+    "chunk",
     "clipped_fraction",
+    "convolve",
+    "crossfade_window",
     "find_audio",
     "is_clipped",
     "is_silent",
+    "log_mel",
     "make_folder",
+    "make_window",
+    "mel_filterbank",
+    "num_chunks",
+    "overlap_add",
     "peak_dbfs",
     "probe",
     "read",
+    "resample",
     "resample_array",
     "resampled_length",
     "rms_dbfs",
+    "sample_room",
     "silences",
+    "simulate",
+    "split_early_late",
     "write",
     "written_aside",
 ]
 
 _HOMES = {
+    "chunking": "chunk crossfade_window num_chunks overlap_add",
     "files": "AudioInfo AudioReader AudioWriter find_audio probe read write",
     "levels": "LevelMeter clipped_fraction is_clipped is_silent peak_dbfs rms_dbfs silences",
+    "mel": "log_mel mel_filterbank",
     "outputs": "make_folder written_aside",
     "rates": "StreamResampler resample_array resampled_length",
+    "resampling": "resample",
+    "rooms": "ImpulseResponses Room RoomConfig convolve sample_room simulate split_early_late",
+    "stft": "STFT make_window",
 }
 _PUBLIC = {name: module for module, names in _HOMES.items() for name in names.split()}
 
