@@ -100,11 +100,11 @@ class DynamicMixer:
 
     ``batch(index)`` is ``{"mixture": (batch, time), "sources": (batch, num_sources, time), "noise": (batch, time)}``,
     float32, with mixture = sum of the sources + noise, and ``"lengths"`` and ``"num_sources"``, (batch,) int64.
-    Where a mixture has fewer talkers than ``config.num_sources``, the last sources are zero. With several processes,
-    each takes every ``world_size``-th batch, beginning with its ``rank``, so that they never see the same mixture.
+    Where a mixture has fewer talkers than ``config.num_sources``, the last sources are zero.
 
-    Iterating gives the batches from 0 on without end; :meth:`batches` from any index on. Both make the next ones in
-    background threads. The first use decodes the corpora into the cache (:mod:`auriscope.data.cache`).
+    It is a batch source of the training loop: :meth:`iterate` gives the batches from any index on, made ahead by
+    ``num_threads`` threads. Process r of n takes ``iterate(start + r, n)``, so that no two see the same mixture. The
+    first use decodes the corpora into the cache (:mod:`auriscope.data.cache`).
 
     Raises :class:`~auriscope.errors.CorpusError` when the data are not there or not as the manifests say.
     """
@@ -114,19 +114,13 @@ class DynamicMixer:
         config: MixingConfig,
         *,
         seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
         num_threads: int = 1,
         root: Path | None = None,
         folder: Path | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank {rank} does not lie below world_size {world_size}")
         self.config = config
         self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
         self.num_threads = num_threads
         rate = config.sample_rate
         self.voices = voice_pool(
@@ -149,24 +143,18 @@ class DynamicMixer:
         if config.room_probability > 0 and config.measured_room_share < 1:
             self.simulated = simulated_rooms(config.room_bank, sample_rate=rate, folder=folder)
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        return self.batches()
-
-    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[dict[str, Tensor]]:
-        """Give the batches ``start``, ``start + 1``, ... (before ``stop``), made ahead by ``num_threads`` threads.
+    def iterate(self, start: int = 0, stride: int = 1) -> Iterator[dict[str, Tensor]]:
+        """Give the batches ``start``, ``start + stride``, ... without end, made ahead in the background.
 
         A run that was stopped after batch i goes on with ``start=i + 1`` and sees what it would have seen.
         """
-        indices = iter(count(start) if stop is None else range(start, stop))
         pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="mixing")
         waiting: deque[Future[dict[str, Tensor]]] = deque()
         try:
-            for index in indices:
+            for index in count(start, stride):
                 waiting.append(pool.submit(self.batch, index))
                 if len(waiting) > 2 * self.num_threads:
                     yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -192,7 +180,7 @@ class DynamicMixer:
 
     def draw(self, index: int, row: int) -> MixtureDraw:
         """Draw everything that is random about one mixture of a batch."""
-        rng = np.random.default_rng([self.seed, index * self.world_size + self.rank, row])
+        rng = np.random.default_rng([self.seed, index, row])
         return draw_mixture(
             self.config, rng, self.voices, noises=self.noises, measured=self.measured, simulated=self.simulated
         )

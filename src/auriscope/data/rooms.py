@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -85,13 +85,18 @@ def measured_rooms(split: str, *, sample_rate: int, root: Path | None = None, fo
     responses = impulse_responses(split, root=root)
     decoded = open_clips(responses, sample_rate=sample_rate, name=f"rir-{split}", folder=folder)
     trimmed = [trim_response(decoded.read(clip), response, sample_rate) for clip, response in enumerate(responses)]
+    groups = list(positions(responses).values())
+    return Rooms(AudioStore.of(trimmed, sample_rate), groups, [float(len(group)) for group in groups])
+
+
+def positions(responses: Sequence[ImpulseResponse]) -> dict[str, list[tuple[int, ...]]]:
+    """Group measured responses: each kind of room to its positions, each a tuple of numbers of ``responses``."""
     kinds: dict[str, dict[str, list[int]]] = {}
-    for clip, response in enumerate(responses):
+    for number, response in enumerate(responses):
         # "kitchen" and "kitchen-leveled" are one measurement at two levels.
         position = response.position.removesuffix("-leveled").removesuffix("-levelled")
-        kinds.setdefault(response.room, {}).setdefault(position, []).append(clip)
-    groups = [[tuple(clips) for clips in positions.values()] for positions in kinds.values()]
-    return Rooms(AudioStore.of(trimmed, sample_rate), groups, [float(len(group)) for group in groups])
+        kinds.setdefault(response.room, {}).setdefault(position, []).append(number)
+    return {room: [tuple(numbers) for numbers in places.values()] for room, places in kinds.items()}
 
 
 def trim_response(waveform: FloatArray, response: ImpulseResponse, sample_rate: int) -> FloatArray:
