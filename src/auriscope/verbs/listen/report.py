@@ -1,0 +1,247 @@
+"""The page: everything a result holds, with sound and pictures, in one file that opens offline."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jinja2 import Environment, StrictUndefined
+
+from auriscope.signal.files import AudioReader
+from auriscope.signal.outputs import written_aside
+from auriscope.verbs.listen import words
+from auriscope.verbs.listen.pictures import (
+    clock,
+    frequency_ticks,
+    loud_level_db,
+    spectrogram_png,
+    time_ticks,
+    waveform_path,
+)
+from auriscope.verbs.listen.results import ListenResult, ListenTrack
+from auriscope.verbs.listen.sound import data_uri, encode_opus
+from auriscope.verbs.listen.survey import Survey
+
+MAX_TURN_ROWS = 500
+_BLOCK_FRAMES = 1 << 16
+
+
+def write_page(
+    result: ListenResult,
+    recording: Path,
+    surveys: Sequence[Survey],
+    folder: Path,
+    *,
+    channel: int | None,
+    embed_seconds: float,
+    on_progress: Callable[[float], None],
+) -> None:
+    """Write ``report.html`` into ``folder``, and the sound beside it when the recording is long.
+
+    Args:
+        result: what to show.
+        recording: the file that was listened to.
+        surveys: of the recording, then of every track.
+        folder: where the tracks lie.
+        channel: the channel of the recording that was used, ``None`` for all mixed down.
+        embed_seconds: the longest recording whose sound goes into the page.
+        on_progress: told the done fraction of the sounds, 0 to 1.
+    """
+    beside = surveys[0].duration_seconds > embed_seconds
+    sources = [(recording, channel, "recording")]
+    sources += [(folder / Path(track.path).name, None, Path(track.path).stem) for track in result.tracks]
+    sounds = []
+    for index, (path, which, name) in enumerate(sources):
+        on_progress(index / len(sources))
+        sounds.append(_sound(path, which, folder, f"{name}.opus", beside))
+    page = _page(result, surveys, sounds, beside)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    html = environment.from_string(_resource("listen.html.j2")).render(page=page)
+    with written_aside(folder / "report.html") as aside:
+        # A file name may hold bytes that are no characters: they are shown as the browser shows any such byte.
+        aside.write_bytes(html.encode("utf-8", "replace"))
+    on_progress(1.0)
+
+
+def _resource(name: str) -> str:
+    return resources.files("auriscope.verbs.listen").joinpath(name).read_text(encoding="utf-8")
+
+
+def _sound(path: Path, channel: int | None, folder: Path, name: str, beside: bool) -> str:
+    """Encode a sound and give its address: a file name beside the page, or all of it."""
+    with AudioReader(path, channel=channel) as reader:
+        blocks = (np.clip(block, -1.0, 1.0) for block in reader.blocks(_BLOCK_FRAMES))
+        if beside:
+            encode_opus(blocks, reader.sample_rate, folder / name)
+            return name
+        with tempfile.TemporaryDirectory(prefix="auriscope-") as aside:
+            encode_opus(blocks, reader.sample_rate, Path(aside) / name)
+            return data_uri((Path(aside) / name).read_bytes(), "audio/ogg")
+
+
+def _page(result: ListenResult, surveys: Sequence[Survey], sounds: Sequence[str], beside: bool) -> dict[str, Any]:
+    script = _resource("listen.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    recording = surveys[0]
+    # One scale for all pictures: a track that looks fainter than the recording is fainter.
+    top_db = loud_level_db(recording.spectrogram_db)
+    full_scale = float(np.max(np.abs(recording.envelope), initial=0.0))
+    views = [_view(survey, sound, top_db, full_scale) for survey, sound in zip(surveys, sounds, strict=True)]
+    rows = _turn_rows(result)
+    return {
+        "version": result.auriscope_version,
+        "title": Path(result.input).name,
+        "style": _resource("listen.css"),
+        "script": script,
+        "script_hash": f"sha256-{digest}",
+        "facts": _facts(result),
+        "headline": _headline(result, recording),
+        "is_silent": recording.is_silent,
+        "warnings": result.warnings,
+        "duration_seconds": round(recording.duration_seconds, 3),
+        "time_ticks": time_ticks(recording.duration_seconds),
+        "recording": views[0] | {"facts": _recording_facts(result)},
+        "tracks": [
+            _track(index, track, view, recording.duration_seconds)
+            for index, (track, view) in enumerate(zip(result.tracks, views[1:], strict=True))
+        ],
+        "turn_rows": rows[:MAX_TURN_ROWS],
+        "turns_left_out": max(0, len(rows) - MAX_TURN_ROWS),
+        "gauge_low": words.decibels(words.GAUGE_LOW_DB, 0),
+        "gauge_high": words.decibels(words.GAUGE_HIGH_DB, 0),
+        "gauge_zones": [100 * width / (words.GAUGE_HIGH_DB - words.GAUGE_LOW_DB) for width in _zone_widths()],
+        "gauge_marks": [(words.decibels(mark, 0), _gauge_place(mark)) for mark in (0.0, 7.0, 14.0)],
+        "provenance": _provenance(result),
+        "command": result.command,
+        "sound_beside": beside,
+    }
+
+
+def _view(survey: Survey, sound: str, top_db: float, full_scale: float) -> dict[str, Any]:
+    return {
+        "sound": sound,
+        "peak": f"{words.decibels(survey.peak_dbfs)} dBFS",
+        "top": words.frequency(survey.top_hertz),
+        "waveform": waveform_path(survey.envelope, full_scale),
+        "spectrogram": data_uri(spectrogram_png(survey.spectrogram_db, top_db), "image/png"),
+        "frequency_ticks": frequency_ticks(survey.top_hertz, len(survey.spectrogram_db)),
+    }
+
+
+def _track(index: int, track: ListenTrack, view: dict[str, Any], total_seconds: float) -> dict[str, Any]:
+    verdict, meaning = words.verdict(track.blind_si_snr_db)
+    talk = words.share(sum(turn.end_seconds - turn.start_seconds for turn in track.turns), total_seconds)
+    entry = view | {
+        "name": talker(index),
+        "score": None,
+        "verdict": verdict,
+        "meaning": meaning,
+        "warnings": track.warnings,
+        "talk": talk,
+        "turns": track.turns,
+        "spans": _spans(track, total_seconds),
+        "href": _href(Path(track.path).name),
+        "file": Path(track.path).name,
+        "facts": [
+            ("Heard", talk),
+            ("Level", f"{words.decibels(track.rms_dbfs)} dBFS"),
+            ("Peak", f"{words.decibels(track.peak_dbfs)} dBFS"),
+        ],
+    }
+    if track.blind_si_snr_db is not None:
+        error = track.expected_error_db or 0.0
+        low, high = _gauge_place(track.blind_si_snr_db - error), _gauge_place(track.blind_si_snr_db + error)
+        entry |= {
+            "score": words.decibels(track.blind_si_snr_db),
+            "error": words.decibels(track.expected_error_db),
+            "needle": _gauge_place(track.blind_si_snr_db),
+            "band": (low, high - low),
+        }
+    return entry
+
+
+def talker(index: int) -> str:
+    """Name a track for people, from its place."""
+    return f"Talker {index + 1}"
+
+
+def _href(name: str) -> str:
+    from urllib.parse import quote
+
+    return quote(os.fsencode(name))
+
+
+def _zone_widths() -> npt.NDArray[np.float64]:
+    return np.diff([words.GAUGE_LOW_DB, *words.BOUNDARIES_DB, words.GAUGE_HIGH_DB])
+
+
+def _gauge_place(value_db: float) -> float:
+    place = 100.0 * (value_db - words.GAUGE_LOW_DB) / (words.GAUGE_HIGH_DB - words.GAUGE_LOW_DB)
+    return min(max(place, 0.0), 100.0)
+
+
+def _spans(track: ListenTrack, total_seconds: float) -> list[tuple[float, float]]:
+    """Turns as places and widths in a thousandth of the recording; a turn too short to see gets a hairline."""
+    scale = 1000.0 / total_seconds if total_seconds > 0 else 0.0
+    spans: list[tuple[float, float]] = []
+    for turn in track.turns:
+        left, width = turn.start_seconds * scale, max((turn.end_seconds - turn.start_seconds) * scale, 1.0)
+        # Hours hold thousands of turns: those that share a hairline are drawn as one.
+        if spans and left - sum(spans[-1]) < 0.5:
+            spans[-1] = (spans[-1][0], max(spans[-1][1], left + width - spans[-1][0]))
+        else:
+            spans.append((left, width))
+    return spans
+
+
+def _turn_rows(result: ListenResult) -> list[tuple[str, str, str]]:
+    turns = sorted(
+        (turn.start_seconds, turn.end_seconds, index)
+        for index, track in enumerate(result.tracks)
+        for turn in track.turns
+    )
+    return [(talker(i), clock(start, fractions=True), clock(end, fractions=True)) for start, end, i in turns]
+
+
+def _facts(result: ListenResult) -> list[str]:
+    return [
+        words.duration(result.duration_seconds),
+        words.frequency(result.sample_rate),
+        "mono" if result.num_channels == 1 else words.count(result.num_channels, "channel"),
+    ]
+
+
+def _headline(result: ListenResult, recording: Survey) -> str:
+    if recording.is_silent:
+        return "There is nothing to hear in this recording."
+    if result.num_speakers == 1 and not result.at_least:
+        return "One talker: the recording is given back as one track."
+    talkers = words.count(result.num_speakers, "talker")
+    return f"{'At least ' if result.at_least else ''}{talkers}, each in a track of their own."
+
+
+def _recording_facts(result: ListenResult) -> list[tuple[str, str]]:
+    facts = [("Level", f"{words.decibels(result.rms_dbfs)} dBFS"), ("Peak", f"{words.decibels(result.peak_dbfs)} dBFS")]
+    if result.clipped_fraction > 0:
+        facts.append(("Clipped", f"{100 * result.clipped_fraction:.2g} %"))
+    return facts
+
+
+def _provenance(result: ListenResult) -> list[tuple[str, str]]:
+    asked = result.settings.get("speakers")
+    counted = "counted from the recording" if asked == "auto" else "as asked for"
+    return [
+        ("Recording", result.input),
+        ("Separation model", result.model),
+        ("Quality model", result.quality_model),
+        ("Talkers", f"{'at least ' if result.at_least else ''}{result.num_speakers}, {counted}"),
+        ("Made with", f"auriscope {result.auriscope_version}"),
+    ]
