@@ -66,7 +66,7 @@ class IndexedBatches:
             batch_size=None,
             sampler=indices,
             num_workers=self.num_workers,
-            prefetch_factor=4,
+            prefetch_factor=2,
             worker_init_fn=_leave_interrupts_to_the_loop,
             generator=torch.Generator(),
             pin_memory=torch.cuda.is_available(),
