@@ -6,7 +6,6 @@ network and takes milliseconds. It is not speaker verification; hand a better em
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from auriscope.errors import CheckpointError
+from auriscope.signal.mel import mel_filterbank
 from auriscope.signal.rates import resample_array
 
 Array = npt.NDArray[Any]
@@ -25,7 +25,6 @@ SAMPLE_RATE = 8000
 NUM_MELS = 32
 _WINDOW = 512
 _HOP = 128
-_MEL_RANGE = 80.0, 3800.0
 _PITCH_RANGE = 65.0, 400.0
 _SHIPPED = Path(__file__).with_name("fingerprint.safetensors")
 
@@ -52,7 +51,8 @@ def voice_statistics(waveform: Array, sample_rate: int) -> Array:
     if not energies.max() > 0.0:
         return np.zeros(2 * NUM_MELS + 3)
     spectra = spectra[energies > 1e-3 * energies.max()]
-    bands = 10.0 * np.log10(spectra @ _mel_filters().T + 1e-10 * energies.max())
+    filters = mel_filterbank(SAMPLE_RATE, 2 * _WINDOW, NUM_MELS, min_hz=80.0, max_hz=3800.0, scale="htk", norm="none")
+    bands = 10.0 * np.log10(spectra @ filters.numpy().T + 1e-10 * energies.max())
     shapes = bands - bands.mean(axis=1, keepdims=True)
     return np.concatenate([shapes.mean(axis=0), shapes.std(axis=0), _pitch_statistics(spectra)])
 
@@ -71,17 +71,6 @@ def _pitch_statistics(spectra: Array) -> Array:
         return np.array([np.log2(150.0), 0.0, 0.0])
     octaves = np.log2(SAMPLE_RATE / lags[voiced])
     return np.array([np.median(octaves), octaves.std(), voiced.mean()])
-
-
-@cache
-def _mel_filters() -> Array:
-    """Triangles equally spaced on the mel scale of O'Shaughnessy: (mels, bins)."""
-    low, high = (2595.0 * np.log10(1.0 + frequency / 700.0) for frequency in _MEL_RANGE)
-    edges = 700.0 * (10.0 ** (np.linspace(low, high, NUM_MELS + 2) / 2595.0) - 1.0)
-    bins = np.linspace(0.0, SAMPLE_RATE / 2.0, _WINDOW + 1)
-    rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
-    falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
-    return np.maximum(0.0, np.minimum(rising, falling))
 
 
 class SpectralFingerprint:

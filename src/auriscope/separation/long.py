@@ -18,6 +18,7 @@ from scipy.optimize import nnls
 from auriscope.errors import AuriscopeError
 from auriscope.separation.fingerprint import SpectralFingerprint
 from auriscope.separation.joining import Array, Chunk, ChunkJoiner, Fingerprint, JoiningConfig
+from auriscope.signal.chunking import crossfade_window
 from auriscope.signal.rates import StreamResampler
 
 _LEAST_SECONDS = 0.5
@@ -188,7 +189,7 @@ def match_level(estimates: Array, mixture: Array, *, consistent: bool = False) -
 
 def overlap_add(chunks: Iterable[Chunk], overlap: int) -> Iterator[Array]:
     """Cross-fade chunks that share ``overlap`` samples with windows that sum to one: yields (sources, time) blocks."""
-    fade_in = (np.sin(0.5 * np.pi * (np.arange(overlap) + 0.5) / overlap) ** 2).astype(np.float32)
+    fade_in = crossfade_window(2 * overlap, overlap)[:overlap].numpy()
     tail: Array | None = None
     for chunk in chunks:
         block = chunk.estimates.copy()
