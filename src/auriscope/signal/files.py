@@ -84,6 +84,17 @@ class AudioInfo:
     duration_seconds: float
 
 
+class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]
+    """A sound file that is read straight on.
+
+    soundfile seeks after every read to the position that it has reached, to be ready for writing there; in the middle
+    of an MP3 frame that puts thousands of wrong samples into what follows.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 def _native(path: Path) -> str | bytes:
     """Give the path as libsndfile takes it: bytes on POSIX, because a name there need not be valid UTF-8."""
     return os.fsencode(path) if os.name == "posix" else str(path)
@@ -109,7 +120,7 @@ def _open(path: Path) -> Any:
     if status.st_size == 0:
         raise AudioFileError(f"{shown}: is empty (0 bytes); record or copy it again")
     try:
-        file = soundfile.SoundFile(_native(path))
+        file = _SequentialFile(_native(path))
     except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
         why = "headerless samples" if isinstance(error, TypeError) else reason(error)
         raise AudioFileError(
@@ -343,7 +354,12 @@ class AudioWriter:
     def _open_sink(self, sample_rate: int, subtype: str | None) -> Any:
         suffix = self._path.suffix.lower()
         if suffix in (".wav", ".wave"):
-            return WaveWriter(self._aside, sample_rate, self._num_channels, subtype or "FLOAT")
+            try:
+                return WaveWriter(self._aside, sample_rate, self._num_channels, subtype or "FLOAT")
+            except ValueError as error:
+                raise AudioFileError(f"{printable(self._path)}: {error}") from None
+            except OSError as error:
+                raise cannot_write(self._path, error) from None
         if suffix not in _WRITABLE:
             raise AudioFileError(
                 f"{printable(self._path)}: cannot write {suffix or 'a file without suffix'}; "

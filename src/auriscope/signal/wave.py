@@ -36,7 +36,7 @@ class WaveWriter:
 
     def __init__(self, path: Path, sample_rate: int, num_channels: int, subtype: str) -> None:
         if subtype not in _CODINGS:
-            raise ValueError(f"WAV subtype {subtype}: use {', '.join(_CODINGS)}")
+            raise ValueError(f"WAV cannot be written as {subtype}; use {', '.join(_CODINGS)}")
         self._subtype = subtype
         self._tag, width = _CODINGS[subtype]
         self._sample_rate = sample_rate
