@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from auriscope.separation.bandsplit import BandSplitConfig, BandSplitRNN
 from auriscope.separation.convtasnet import ConvTasNet, ConvTasNetConfig
 from auriscope.separation.dprnn import DPRNN, DPRNNConfig
 from auriscope.separation.sepformer import SepFormer, SepFormerConfig
 
-__all__ = ["DPRNN", "ConvTasNet", "ConvTasNetConfig", "DPRNNConfig", "SepFormer", "SepFormerConfig"]
+__all__ = [
+    "DPRNN",
+    "BandSplitConfig",
+    "BandSplitRNN",
+    "ConvTasNet",
+    "ConvTasNetConfig",
+    "DPRNNConfig",
+    "SepFormer",
+    "SepFormerConfig",
+]

@@ -1,0 +1,141 @@
+"""Training a separator: permutation-invariant SI-SNR over dynamically mixed or fixed mixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from auriscope.data.evaluation import evaluation_set
+from auriscope.data.mixing import DynamicMixer, MixingConfig
+from auriscope.errors import RecipeError
+from auriscope.metrics.improvement import sdri
+from auriscope.metrics.pit import permute, pit_si_snr
+from auriscope.metrics.ratios import is_silent, si_snr
+from auriscope.pretrained.model import Model
+from auriscope.training.recipe import Recipe, build_model, parse
+from auriscope.training.task import Batch
+
+
+@dataclass(frozen=True)
+class SeparationOptions:
+    """What a recipe may say about the loss.
+
+    Args:
+        max_si_snr_db: mixtures separated better than this no longer pull on the weights; Zeghidour and Grangier,
+            Wavesplit (arXiv 2002.08933), section 3.3, clip at 30 dB for the same reason.
+    """
+
+    max_si_snr_db: float = 30.0
+
+
+@dataclass(frozen=True)
+class ValidationOptions:
+    """Which fixed mixtures choose the weights.
+
+    Args:
+        sets: names of evaluation sets.
+        split: of the sets.
+        batch_size: mixtures at a time; it changes nothing but speed.
+        max_items: of each set, the first so many; None: all.
+    """
+
+    sets: tuple[str, ...] = ("libri2mix-mini-clean",)
+    split: str = "valid"
+    batch_size: int = 8
+    max_items: int | None = None
+
+
+class SeparationTask(nn.Module):
+    """Permutation-invariant training for the SI-SNR, in dB, of all talkers of a mixture together.
+
+    The loss of an example is minus the mean SI-SNR over its (audible) sources under the best permutation; Kolbæk et al.
+    2017 (arXiv 1703.06284), section IV, with the SI-SNR of Luo and Mesgarani (arXiv 1809.07454), section III.E.
+    """
+
+    selection_metric = "si_snri_db"
+    higher_is_better = True
+
+    def __init__(self, model: Model, options: SeparationOptions | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.options = options or SeparationOptions()
+
+    def phases(self) -> Mapping[str, Iterable[nn.Parameter]]:
+        """One phase, over all parameters."""
+        return {"main": self.model.parameters()}
+
+    def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:  # noqa: ARG002
+        """The loss of a batch and its mean SI-SNR improvement in dB."""
+        mixture, sources = batch["mixture"], batch["sources"]
+        estimates = self.model(mixture).float()
+        values = pit_si_snr(estimates, sources).values
+        audible = ~is_silent(sources)
+        limit = self.options.max_si_snr_db
+        # Past the limit a pair keeps a thousandth of its slope: it still holds on, but the others come first.
+        values = torch.where(audible, values, torch.zeros_like(values))
+        clipped = torch.where(values > limit, limit + 1e-3 * (values - limit), values)
+        count = audible.sum().clamp(min=1)
+        with torch.no_grad():
+            before = torch.where(audible, si_snr(mixture[:, None].expand_as(sources), sources), 0.0)
+            improvement = (values.detach() - before).sum() / count
+        return {"loss": -clipped.sum() / count, "si_snri_db": improvement}
+
+    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
+        """SI-SNR and its improvement over the mixture, in dB, mean over the talkers of each example, (batch,)."""
+        return separation_metrics(self.model, batch, with_sdr=False)
+
+
+def separation_metrics(model: nn.Module, batch: Batch, *, with_sdr: bool = True) -> dict[str, Tensor]:
+    """Separate a batch and score each example: ``si_snr_db``, ``si_snri_db`` and, if asked for, ``sdri_db``.
+
+    Values are means over the audible talkers of an example under the permutation of the best SI-SNR, (batch,); NaN
+    where every talker is silent.
+    """
+    mixture, sources, lengths = batch["mixture"], batch["sources"], batch["lengths"]
+    with torch.no_grad():
+        same = bool((lengths == mixture.shape[-1]).all())
+        estimates = model(mixture, None if same else lengths).float()
+        result = pit_si_snr(estimates, sources, lengths)
+        before = si_snr(mixture[:, None].expand_as(sources), sources, lengths)
+        values = {
+            "si_snr_db": result.values.nanmean(-1),
+            "si_snri_db": (result.values - before).nanmean(-1),
+        }
+        if with_sdr:
+            ordered = permute(estimates, result.permutation)
+            values["sdri_db"] = sdri(ordered, sources, mixture, lengths).nanmean(-1)
+    return values
+
+
+class ValidationBatches:
+    """The batches of several evaluation sets, one after the other, each time the same."""
+
+    def __init__(self, options: ValidationOptions, sample_rate: int) -> None:
+        self.batches: list[Mapping[str, Any]] = []
+        for name in options.sets:
+            chosen = evaluation_set(name, options.split, sample_rate=sample_rate)
+            for number, batch in enumerate(chosen.batches(options.batch_size)):
+                if options.max_items is not None and number * options.batch_size >= options.max_items:
+                    break
+                self.batches.append(batch)
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return iter(self.batches)
+
+
+def build(recipe: Recipe) -> tuple[SeparationTask, DynamicMixer, ValidationBatches]:
+    """Make a recipe's task, training batches and validation batches; ``RecipeError`` if they do not fit together."""
+    model = build_model(recipe)
+    mixing = parse(MixingConfig, {"sample_rate": model.config.sample_rate, **recipe.data}, "data")
+    if mixing.sample_rate != model.config.sample_rate or mixing.num_sources != model.config.num_sources:
+        raise RecipeError(
+            f"data has {mixing.num_sources} sources at {mixing.sample_rate} Hz, the model "
+            f"{model.config.num_sources} at {model.config.sample_rate} Hz: give both the same"
+        )
+    options = parse(SeparationOptions, recipe.task_options, "task_options")
+    validation = ValidationBatches(parse(ValidationOptions, recipe.validation, "validation"), mixing.sample_rate)
+    return SeparationTask(model, options), DynamicMixer(mixing, seed=recipe.seed, num_threads=1), validation
