@@ -46,8 +46,8 @@ WEIGHTS = Path(__file__).parent / "weights"
 """Where the shipped weights lie, as ``<room>/<system>.<name>/``."""
 
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
-_ARCHITECTURE = re.compile(r"(?P<room>[a-z]\w*)/(?P<system>[a-z]\w*)")
-_SHIPPED = re.compile(r"(?P<architecture>[a-z]\w*/[a-z]\w*)\.(?P<weights>[\w-][\w.-]*)")
+_ARCHITECTURE = re.compile(r"[a-z]\w*/[a-z][\w-]*")
+_SHIPPED = re.compile(r"(?P<architecture>[a-z]\w*/[a-z][\w-]*)\.[\w-][\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -174,16 +174,19 @@ def _present_rooms() -> list[str]:
 
 def _not_found(address: str) -> str:
     """Say why nothing was found at an address that is neither shipped, nor a folder, nor on the hub."""
-    shipped = [model.address for model in list_shipped()]
-    match = _SHIPPED.fullmatch(address) or _ARCHITECTURE.fullmatch(address)
+    if not (_SHIPPED.fullmatch(address) or _ARCHITECTURE.fullmatch(address)) and ("/" in address or os.sep in address):
+        return f"{address}: there is no such folder, and it is not the name of a model"
+    shipped, architectures = [model.address for model in list_shipped()], list_architectures()
+    match = _SHIPPED.fullmatch(address)
+    architecture = match["architecture"] if match else address
+    if architecture not in architectures:
+        return f"there is no model {address!r}{suggest(address, [*shipped, *architectures])}"
+    weights = [name for name in shipped if name.startswith(f"{architecture}.")]
+    known = f"shipped are {', '.join(weights)}" if weights else "none are shipped"
     if match is None:
-        return f"{address}: no such folder, and no model of that name{suggest(address, shipped)}"
-    if _ARCHITECTURE.fullmatch(address) and address in list_architectures():
-        of_it = [name for name in shipped if name.startswith(f"{address}.")]
-        has = f"with weights: {', '.join(of_it)}" if of_it else "no weights of it are shipped"
-        return f"{address} is an architecture without weights; {has} (or give random_weights=True)"
-    candidates = [*shipped, *list_architectures()]
-    return f"there is no model {address!r}{suggest(address, candidates)}"
+        return f"{address} is an architecture, not weights: {known}; give those, a folder or a hf:// address"
+    near = difflib.get_close_matches(address, weights, n=1)
+    return f"there are no weights {address!r}{suggest(address, weights) if near else f': {known}'}"
 
 
 def _download(address: str, offline: bool) -> Path:

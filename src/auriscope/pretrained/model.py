@@ -30,12 +30,15 @@ class Model(nn.Module):
     ``forward`` takes tensors only; files, sample rates and long recordings are the business of the room's verb.
 
     ``Tiny`` holds keyword arguments for ``Config`` that make a network of a few thousand parameters: the contract
-    tests build it. ``Published`` maps a published figure's description to its value.
+    tests build it. ``Published`` maps a published figure's description to its value. ``unexportable`` says why
+    ``torch.export`` makes no sense for the model, where it does not; the contract test of it is then left out.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type[Any]]
     Tiny: ClassVar[dict[str, Any]] = {}
+    Published: ClassVar[dict[str, float]] = {}
+    unexportable: ClassVar[str] = ""
 
     def __init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
