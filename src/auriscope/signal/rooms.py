@@ -43,7 +43,7 @@ class RoomConfig:
     source_height: tuple[float, float] = (1.0, 1.8)
     separation: float = 0.5
     wall_margin: float = 0.4
-    max_order: int = 12
+    max_order: int = 15
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,8 @@ def simulate(room: Room, sample_rate: int) -> ImpulseResponses:
         ValueError: if ``max_order`` is too low for the late part to be joined to.
 
     Sources: Allen and Berkley 1979, Image method for efficiently simulating small-room acoustics (by
-    pyroomacoustics); up to where all reflections are among those of ``max_order`` their result is kept, and from there
-    on Gaussian noise decays by 60 dB per reverberation time, joined at the level that the images have there (as in
+    pyroomacoustics); up to where all reflections are among those of ``max_order`` their result is kept, from there on
+    Gaussian noise decays by 60 dB per reverberation time, joined at the level that the images have there (as in
     Lehmann and Johansson 2010, Diffuse reverberation model for efficient image-source simulation).
     """
     acoustics = _pyroomacoustics()
@@ -180,7 +180,7 @@ def simulate(room: Room, sample_rate: int) -> ImpulseResponses:
     offset = acoustics.constants.get("frac_delay_length") // 2
     delays = [math.dist(source, room.microphone) / SPEED_OF_SOUND for source in room.sources]
     num_frames = offset + math.ceil((room.rt60_seconds + max(delays)) * sample_rate)
-    join = offset + int(room.max_order * min(room.size) / SPEED_OF_SOUND * sample_rate)
+    join = offset + int(_complete_seconds(room) * sample_rate)
     rng = np.random.default_rng(room.tail_seed)
     responses = np.zeros((len(room.sources), num_frames), dtype=np.float32)
     direct_frames = [offset + round(delay * sample_rate) for delay in delays]
@@ -193,6 +193,15 @@ def simulate(room: Room, sample_rate: int) -> ImpulseResponses:
                 raise ValueError(f"max_order {room.max_order} is too low: the direct path comes with the late part")
             response[join:] = _diffuse_tail(images[begin:], num_frames - join, room.rt60_seconds * sample_rate, rng)
     return ImpulseResponses(responses=responses, direct_frames=tuple(direct_frames), sample_rate=sample_rate)
+
+
+def _complete_seconds(room: Room) -> float:
+    """Say up to when all that arrives are reflections of at most ``max_order``.
+
+    An image of n_i reflections along axis i of length d_i is at least (n_i - 1) d_i away along that axis. Over all n_i
+    that sum to max_order + 1, the least distance is (max_order - 2) / sqrt(sum of 1 / d_i^2).
+    """
+    return (room.max_order - 2) / math.sqrt(sum(1.0 / size**2 for size in room.size)) / SPEED_OF_SOUND
 
 
 def _diffuse_tail(
