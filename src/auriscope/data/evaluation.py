@@ -24,6 +24,7 @@ import argparse
 import csv
 import io
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -263,10 +264,13 @@ def draw_list(base: str, split: str, *, root: Path | None = None, seed: int = _S
     rooms = {room: places for room, places in positions(responses).items() if len(places) >= kind.num_talkers}
     mixtures: list[ListedMixture] = []
     waiting: list[str] = []
+    turns: Counter[str] = Counter()
     while len(mixtures) < kind.num_mixtures[split]:
         if len(waiting) < kind.num_talkers:
-            waiting = sorted(by_speaker, key=lambda _: uniform())
+            # Whom the last round left over comes first.
+            waiting = sorted(by_speaker, key=lambda speaker: (turns[speaker], uniform()))
         speakers, waiting = waiting[: kind.num_talkers], waiting[kind.num_talkers :]
+        turns.update(speakers)
         chosen = [listed[_pick(by_speaker[speaker], uniform())] for speaker in speakers]
         seconds = _MIN_SECONDS + (_MAX_SECONDS - _MIN_SECONDS) * uniform()
         longest = min(utterance.duration_seconds for utterance in chosen) - _MARGIN_SECONDS

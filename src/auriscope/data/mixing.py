@@ -46,6 +46,8 @@ class MixingConfig:
         room_probability: how often the talkers are in a room. The sources are then the reverberant images.
         measured_room_share: of the rooms, the share that is measured (corpus ``rir``) and not simulated.
         room_bank: the simulated rooms.
+        ramp_batches: the noise and room probabilities rise from zero at the first of these batches to their values at
+            the second; None: they hold from the start. Training that meets easy mixtures first starts sooner.
         level_dbfs: RMS level of the mixture, as far as it does not clip: talkers near and far, timid gain settings.
     """
 
@@ -66,6 +68,7 @@ class MixingConfig:
     room_probability: float = 0.0
     measured_room_share: float = 0.2
     room_bank: RoomBankConfig = field(default_factory=RoomBankConfig)
+    ramp_batches: tuple[int, int] | None = None
     level_dbfs: tuple[float, float] = (-38.0, -18.0)
 
     def __post_init__(self) -> None:
@@ -82,6 +85,8 @@ class MixingConfig:
         for name in ("sample_rate", "num_sources", "segment_seconds", "batch_size", "speaker_cap_seconds"):
             if not getattr(self, name) > 0:
                 raise RecipeError(f"{name} must be above zero; it is {getattr(self, name)}")
+        if self.ramp_batches is not None and not 0 <= self.ramp_batches[0] < self.ramp_batches[1]:
+            raise RecipeError(f"ramp_batches must be two numbers, the lower first; it is {self.ramp_batches}")
         if not self.corpora:
             raise RecipeError("corpora must name one corpus at least")
         if self.min_sources is not None and not 1 <= self.min_sources <= self.num_sources:
@@ -93,6 +98,13 @@ class MixingConfig:
     def num_frames(self) -> int:
         """Length of a mixture in samples."""
         return round(self.segment_seconds * self.sample_rate)
+
+    def hardness(self, index: int) -> float:
+        """The share in [0, 1] of the noise and room probabilities that holds for a batch."""
+        if self.ramp_batches is None:
+            return 1.0
+        first, last = self.ramp_batches
+        return min(1.0, max(0.0, (index - first) / (last - first)))
 
 
 class DynamicMixer:
@@ -182,7 +194,13 @@ class DynamicMixer:
         """Draw everything that is random about one mixture of a batch."""
         rng = np.random.default_rng([self.seed, index, row])
         return draw_mixture(
-            self.config, rng, self.voices, noises=self.noises, measured=self.measured, simulated=self.simulated
+            self.config,
+            rng,
+            self.voices,
+            noises=self.noises,
+            measured=self.measured,
+            simulated=self.simulated,
+            hardness=self.config.hardness(index),
         )
 
     def render(self, draw: MixtureDraw) -> tuple[np.ndarray, np.ndarray]:
@@ -205,13 +223,14 @@ def draw_mixture(
     noises: AudioStore | None = None,
     measured: Rooms | None = None,
     simulated: Rooms | None = None,
+    hardness: float = 1.0,
 ) -> MixtureDraw:
-    """Draw a mixture as ``config`` describes it; nothing is read but lengths."""
+    """Draw a mixture as ``config`` describes it, with ``hardness`` times its probabilities of rooms and noise."""
     fewest = config.num_sources if config.min_sources is None else config.min_sources
     num_talkers = int(rng.integers(fewest, config.num_sources, endpoint=True))
     responses: tuple[int | None, ...] = (None,) * num_talkers
     measured_room = False
-    if rng.random() < config.room_probability:
+    if rng.random() < hardness * config.room_probability:
         measured_room = bool(rng.random() < config.measured_room_share)
         rooms = measured if measured_room else simulated
         if rooms is not None:
@@ -238,7 +257,7 @@ def draw_mixture(
             )
         )
     noise = None
-    if noises is not None and rng.random() < config.noise_probability:
+    if noises is not None and rng.random() < hardness * config.noise_probability:
         clip = int(rng.integers(len(noises)))
         noise = NoiseDraw(clip, int(rng.integers(noises.num_frames(clip))), float(rng.uniform(*config.snr_db)))
     return MixtureDraw(tuple(talkers), float(rng.uniform(*config.level_dbfs)), noise, measured_room)

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from auriscope.data.cache import AudioStore
+from auriscope.data.render import (
+    PEAK_LIMIT,
+    MixtureDraw,
+    NoiseDraw,
+    TalkerDraw,
+    active_rms,
+    change_speed,
+    looped,
+    render,
+    reverberate,
+    rms,
+)
+
+RATE = 16_000
+RNG = np.random.default_rng(1)
+VOICES = AudioStore.of([0.2 * RNG.uniform(-1, 1, size=3 * RATE), 0.02 * RNG.uniform(-1, 1, size=3 * RATE)], RATE)
+NOISES = AudioStore.of([0.3 * RNG.uniform(-1, 1, size=RATE)], RATE)
+RESPONSES = AudioStore.of([np.array([0.9, 0.0, -0.4]), np.array([0.0, 0.9])], RATE)
+WHOLE = (0, 2 * RATE)
+
+
+def talker(clip: int, **more: object) -> TalkerDraw:
+    values = {"start_frame": 0, "onset_frame": 0, "active_frames": WHOLE, "level_db": 0.0} | more
+    return TalkerDraw(clip=clip, **values)  # type: ignore[arg-type]
+
+
+def decibels(ratio: float) -> float:
+    return 20.0 * float(np.log10(ratio))
+
+
+def test_levels_are_as_drawn() -> None:
+    draw = MixtureDraw((talker(0), talker(1, level_db=-4.0)), -30.0, NoiseDraw(0, 500, 7.0))
+    images, noise = render(draw, 2 * RATE, voices=VOICES, noises=NOISES)
+    assert decibels(rms(images[1]) / rms(images[0])) == pytest.approx(-4.0, abs=0.01)
+    assert decibels(rms(images.sum(axis=0)) / rms(noise)) == pytest.approx(7.0, abs=0.01)
+    assert decibels(rms(images.sum(axis=0) + noise)) == pytest.approx(-30.0, abs=0.01)
+
+
+def test_nothing_clips() -> None:
+    draw = MixtureDraw((talker(0), talker(1)), 20.0)
+    images, _ = render(draw, 2 * RATE, voices=VOICES)
+    assert np.abs(images.sum(axis=0)).max() == pytest.approx(PEAK_LIMIT, rel=1e-5)
+
+
+def test_a_talker_is_placed_cut_and_silenced() -> None:
+    draw = MixtureDraw((talker(0, start_frame=100, onset_frame=4000), talker(1, active_frames=(8000, 20_000))), -30.0)
+    images, _ = render(draw, 2 * RATE, voices=VOICES)
+    assert not images[0, :4000].any()
+    expected = VOICES.read(0, 100, 2 * RATE - 4000)
+    np.testing.assert_allclose(images[0, 4000:] / images[0, 4000] * expected[0], expected, atol=1e-5)
+    assert not images[1, :8000].any()
+    assert not images[1, 20_000:].any()
+    assert np.count_nonzero(images[1, 8200:19_800]) > 11_000
+
+
+def test_a_short_clip_is_followed_by_silence() -> None:
+    images, _ = render(MixtureDraw((talker(0, start_frame=2 * RATE),), -30.0), 2 * RATE, voices=VOICES)
+    assert np.count_nonzero(images[0, :RATE]) > RATE - 50
+    assert not images[0, RATE:].any()
+
+
+def test_rooms_give_reverberant_images() -> None:
+    dry, _ = render(MixtureDraw((talker(0),), -30.0), 2 * RATE, voices=VOICES)
+    wet, _ = render(MixtureDraw((talker(0, response=0),), -30.0), 2 * RATE, voices=VOICES, responses=RESPONSES)
+    expected = np.convolve(dry[0], [0.9, 0.0, -0.4])[: 2 * RATE]
+    np.testing.assert_allclose(wet[0] / rms(wet[0]), expected / rms(expected), atol=2e-3)
+
+
+def test_convolution_equals_the_slow_one() -> None:
+    dry, response = RNG.standard_normal(1000).astype(np.float32), RNG.standard_normal(300).astype(np.float32)
+    np.testing.assert_allclose(reverberate(dry, response), np.convolve(dry, response)[:1000], atol=1e-4)
+
+
+def test_silence_stays_silent_and_finite() -> None:
+    silent = AudioStore.of([np.zeros(RATE), np.zeros(RATE)], RATE)
+    images, noise = render(
+        MixtureDraw((talker(0), talker(1)), -30.0, NoiseDraw(0, 0, 10.0)), RATE, voices=silent, noises=NOISES
+    )
+    assert not images.any()
+    assert np.isfinite(noise).all()
+    images, noise = render(MixtureDraw((talker(0),), -30.0), RATE, voices=silent)
+    assert not images.any()
+    assert not noise.any()
+
+
+def test_pauses_do_not_change_the_active_level() -> None:
+    tone = np.sin(np.arange(RATE) * 0.3).astype(np.float32)
+    with_pause = np.concatenate([tone, np.zeros(3 * RATE, dtype=np.float32)])
+    assert active_rms(with_pause, RATE) == pytest.approx(active_rms(tone, RATE), rel=1e-6)
+    assert rms(with_pause) == pytest.approx(rms(tone) / 2, rel=1e-6)
+    assert active_rms(np.zeros(RATE, np.float32), RATE) == 0.0
+    assert active_rms(np.ones(5, np.float32), RATE) == 1.0
+
+
+@pytest.mark.parametrize("speed", [0.9, 1.1])
+def test_speed_changes_tempo_and_pitch(speed: float) -> None:
+    tone = np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE).astype(np.float32)
+    changed = change_speed(tone, speed)
+    assert len(changed) == pytest.approx(RATE / speed, abs=2)
+    spectrum = np.abs(np.fft.rfft(changed * np.hanning(len(changed)), RATE * 4))
+    assert np.argmax(spectrum) / 4 == pytest.approx(1000 * speed, abs=1)
+
+
+def test_noise_starts_over_where_it_ends() -> None:
+    waveform = np.arange(5, dtype=np.float32)
+    np.testing.assert_array_equal(looped(waveform, 3, 6), [3, 4, 0, 1, 2, 3])
+    np.testing.assert_array_equal(looped(waveform, 1, 4), [1, 2, 3, 4])
