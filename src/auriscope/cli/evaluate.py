@@ -1,0 +1,77 @@
+"""``auriscope evaluate``: figures of a model on the evaluation sets."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from auriscope.cli.console import complain, emit, printable, progress_bar, say, to_json
+from auriscope.cli.options import Json, Offline, Threads, use_threads
+from auriscope.errors import AuriscopeError
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Address of a separation or quality model.", show_default=False)
+    ],
+    sets: Annotated[
+        list[str],
+        typer.Argument(metavar="SET…", help="Evaluation sets, such as libri2mix-mini-clean.", show_default=False),
+    ],
+    split: Annotated[str, typer.Option("--split", metavar="test|valid", help="Part of the set.")] = "test",
+    separator: Annotated[
+        str | None,
+        typer.Option("--separator", metavar="ADDRESS", help="What makes the tracks that a quality model judges."),
+    ] = None,
+    json: Json = False,
+    offline: Offline = False,
+    threads: Threads = None,
+) -> None:
+    """Measure a model on fixed evaluation sets, with 95 % intervals.
+
+    Needs the corpora, in the folder that AURISCOPE_CORPORA names. Separation models get SI-SNR, SI-SNRi and SDRi,
+    quality models their correlation with the true SI-SNR.
+    """
+    use_threads(threads)
+    from auriscope.verbs.evaluate import evaluate as run
+
+    failed = False
+    for name in sets:
+        try:
+            with progress_bar(name) as update:
+                result = run(
+                    model,
+                    name,
+                    split=split,
+                    separator=separator,
+                    offline=offline or None,
+                    on_progress=partial(update, name),
+                )
+        except AuriscopeError as error:
+            failed = True
+            complain(f"{name}: {error}")
+            if json:
+                emit({"input": name, "error": str(error)})
+            continue
+        if json:
+            emit(_flat(result))
+        else:
+            say(f"{printable(result.set)} ({result.split}, {result.num_mixtures} mixtures)")
+            for figure, value in to_json(result.figures).items():
+                say(f"  {figure:<24}{_number(value['value'])}  [{_number(value['low'])}, {_number(value['high'])}]")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _flat(result: Any) -> dict[str, Any]:
+    values = to_json(result)
+    for name, figure in values.pop("figures").items():
+        values[name] = figure["value"]
+        values[f"{name}_low"], values[f"{name}_high"] = figure["low"], figure["high"]
+    return {str(key): value for key, value in values.items()}
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"

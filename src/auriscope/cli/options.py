@@ -1,0 +1,87 @@
+"""The options that several commands share, so that one name means one thing everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def parse_speakers(value: str) -> Literal["auto"] | int:
+    """Read ``--speakers``: ``auto`` or a number from 1 to 3; anything else is wrong usage.
+
+    >>> parse_speakers("auto"), parse_speakers("2")
+    ('auto', 2)
+    """
+    if value == "auto":
+        return "auto"
+    if value in {"1", "2", "3"}:
+        return int(value)
+    raise typer.BadParameter(f"{value!r} is not 1, 2, 3 or auto", param_hint="'--speakers'")
+
+
+Inputs = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="INPUT…",
+        help="Recordings (WAV, FLAC, Ogg, Opus, MP3; any rate, any number of channels, any length) or folders of them.",
+        show_default=False,
+    ),
+]
+
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the results; made if missing.")]
+
+Speakers = Annotated[
+    str,
+    typer.Option(
+        "--speakers", "-n", metavar="N|auto", help="Number of talkers, 1 to 3; auto counts them in each recording."
+    ),
+]
+
+SeparationModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="ADDRESS",
+        help="Separation model: a shipped name (see `auriscope models`), a folder, or hf://owner/name.",
+        show_default="the best that ships for the number of talkers",
+    ),
+]
+
+QualityModel = Annotated[
+    str | None,
+    typer.Option(
+        "--quality-model",
+        metavar="ADDRESS",
+        help="Quality model: a shipped name (see `auriscope models`), a folder, or hf://owner/name.",
+        show_default="the shipped one",
+    ),
+]
+
+Channel = Annotated[
+    int | None,
+    typer.Option("--channel", metavar="INDEX", min=0, help="Use one channel, from 0.", show_default="mix all down"),
+]
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object per input on stdout; everything else goes to stderr.")
+]
+
+Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network, not even for an hf:// address.")]
+
+Force = Annotated[bool, typer.Option("--force", help="Do again what is already done.")]
+
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", metavar="N", min=1, help="Number of CPU threads.", show_default="all cores"),
+]
+
+
+def use_threads(threads: int | None) -> None:
+    """Limit the number of CPU threads that torch uses; ``None`` leaves its choice."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)

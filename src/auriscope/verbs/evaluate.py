@@ -1,0 +1,164 @@
+"""``evaluate``: how good a model is on the fixed evaluation sets, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import pearsonr, spearmanr
+from torch import Tensor
+
+from auriscope.data.evaluation import EvaluationItem, EvaluationSet, evaluation_set
+from auriscope.errors import AuriscopeError
+from auriscope.metrics.accumulate import summarize
+from auriscope.metrics.improvement import sdri, si_snri
+from auriscope.metrics.pit import permute, pit_si_snr
+from auriscope.pretrained import load
+from auriscope.separation.long import LongConfig, separate_waveform
+
+OnProgress = Callable[[float], None]
+_NUM_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with the ends of its 95 % bootstrap interval, mixtures resampled; ``None`` where it is not defined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Figures of one model on one set; the unit is in each figure's name.
+
+    ``separator`` is what made the tracks that a quality model judged, ``None`` for a separation model.
+    """
+
+    set: str
+    split: str
+    model: str
+    separator: str | None
+    num_mixtures: int
+    figures: dict[str, Figure]
+
+
+def evaluate(
+    model: str,
+    set_name: str,
+    *,
+    split: str = "test",
+    separator: str | None = None,
+    offline: bool | None = None,
+    on_progress: OnProgress | None = None,
+) -> EvaluationResult:
+    """Evaluate a model on an evaluation set.
+
+    A separation model is run as ``separate`` runs it and gets SI-SNR, SI-SNRi and SDRi in dB of the sources in their
+    best order, a mixture's value being the mean over its sources. A quality model judges the tracks of ``separator``
+    against their true SI-SNR: Pearson's and Spearman's correlation over all tracks, the mean absolute error and the
+    mean error in dB.
+
+    Args:
+        model: address of a separation or quality model.
+        set_name: an evaluation set, such as ``"libri2mix-mini-clean"``.
+        split: ``"test"`` or ``"valid"``.
+        separator: address of the separation model for a quality model.
+        offline: forbids the network, also for an ``hf://`` address.
+        on_progress: told the done fraction of the set, 0 to 1.
+
+    Raises:
+        AuriscopeError: no such model or set, no corpora, or a model and a set that do not fit.
+    """
+    network = load(model, offline=offline)
+    room = network.name.split("/")[0]
+    if room not in ("separation", "quality"):
+        raise AuriscopeError(f"{model}: is of the room {room!r}; give a separation or quality model")
+    if room == "quality" and separator is None:
+        raise AuriscopeError(f"{model}: a quality model judges tracks; give the separation model with --separator")
+    if room == "separation" and separator is not None:
+        raise AuriscopeError(f"{model}: a separator is for quality models only; leave --separator out")
+    splitter = load(separator, offline=offline) if separator is not None else network
+    items = evaluation_set(set_name, split, sample_rate=splitter.config.sample_rate)
+    notify = on_progress or _nothing
+    if separator is None:
+        figures = _separation_figures(network, items, notify)
+    else:
+        figures = _quality_figures(network, splitter, items, notify)
+    return EvaluationResult(items.name, split, model, separator, len(items), figures)
+
+
+def _nothing(_: float) -> None:
+    """Tell nobody."""
+
+
+def _separated(
+    separator: Any, items: EvaluationSet, on_progress: OnProgress
+) -> Iterator[tuple[EvaluationItem, Tensor]]:
+    """Run every mixture through the separator: the item, and its estimates (sources, time) in the references' order."""
+    num_sources, rate = int(separator.config.num_sources), int(separator.config.sample_rate)
+    # The mixtures of the sets fit into one chunk; a longer one would be cut as in a long recording.
+    config = LongConfig()
+    for index, item in enumerate(items):
+        if len(item.sources) != num_sources:
+            raise AuriscopeError(
+                f"{items.name} has {len(item.sources)} talkers and the model separates {num_sources}; choose another"
+            )
+        tracks = torch.from_numpy(separate_waveform(item.mixture.numpy(), separator, sample_rate=rate, config=config))
+        order = pit_si_snr(tracks[None], item.sources[None]).permutation
+        yield item, permute(tracks[None], order)[0]
+        on_progress((index + 1) / len(items))
+
+
+def _separation_figures(separator: Any, items: EvaluationSet, on_progress: OnProgress) -> dict[str, Figure]:
+    values: dict[str, list[float]] = {"si_snr_db": [], "si_snri_db": [], "sdri_db": []}
+    for item, tracks in _separated(separator, items, on_progress):
+        estimates, references, mixture = tracks[None], item.sources[None], item.mixture[None]
+        values["si_snr_db"].append(float(pit_si_snr(estimates, references).values.mean()))
+        values["si_snri_db"].append(float(si_snri(estimates, references, mixture).mean()))
+        values["sdri_db"].append(float(sdri(estimates.double(), references.double(), mixture.double()).mean()))
+    summaries = {name: summarize(numbers) for name, numbers in values.items()}
+    return {name: Figure(summary.mean, summary.low, summary.high) for name, summary in summaries.items()}
+
+
+def _quality_figures(
+    estimator: Any, separator: Any, items: EvaluationSet, on_progress: OnProgress
+) -> dict[str, Figure]:
+    if estimator.config.sample_rate != separator.config.sample_rate:
+        raise AuriscopeError(
+            f"the quality model works at {estimator.config.sample_rate} Hz and the separator at "
+            f"{separator.config.sample_rate} Hz; choose two of one rate"
+        )
+    blind, true = [], []
+    for item, tracks in _separated(separator, items, on_progress):
+        with torch.inference_mode():
+            blind.append(estimator(item.mixture[None], tracks[None])[0].double().numpy())
+        true.append(pit_si_snr(tracks[None], item.sources[None]).values[0].double().numpy())
+    # Tracks of one mixture are not independent: whole mixtures, rows, are resampled.
+    pairs = np.stack([np.stack(blind), np.stack(true)], axis=-1)
+    pairs = pairs[np.isfinite(pairs).all(axis=(1, 2))]
+    return {
+        "pearson": _interval(pairs, lambda estimate, truth: float(pearsonr(estimate, truth).statistic)),
+        "spearman": _interval(pairs, lambda estimate, truth: float(spearmanr(estimate, truth).statistic)),
+        "mean_absolute_error_db": _interval(pairs, lambda estimate, truth: float(np.abs(estimate - truth).mean())),
+        "mean_error_db": _interval(pairs, lambda estimate, truth: float((estimate - truth).mean())),
+    }
+
+
+def _interval(pairs: np.ndarray[Any, Any], statistic: Callable[[Any, Any], float]) -> Figure:
+    """A statistic of (mixtures, sources, 2) blind and true values, with its percentile bootstrap interval."""
+    if len(pairs) < 2:
+        return Figure(None, None, None)
+
+    def of(chosen: np.ndarray[Any, Any]) -> float:
+        blind, true = chosen.reshape(-1, 2).T
+        return statistic(blind, true)
+
+    rng = np.random.default_rng(0)
+    drawn = [of(pairs[rng.integers(0, len(pairs), len(pairs))]) for _ in range(_NUM_RESAMPLES)]
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return Figure(of(pairs), float(low), float(high))
