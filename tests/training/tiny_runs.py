@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import signal
@@ -89,8 +90,8 @@ def run(folder: Path, pause: float = 0.0, **changes: Any) -> RunResult:
 
 def kill_at_random(folder: Path, seed: int, kills: int) -> None:
     """Forked children share the imports of this process, which itself computes nothing before it forks them."""
-    import matplotlib.backends.backend_agg
-    import torch.utils.tensorboard  # noqa: F401
+    for name in ("matplotlib.backends.backend_agg", "torch.utils.tensorboard"):
+        importlib.import_module(name)
 
     moments = random.Random(seed)
     started = time.monotonic()

@@ -12,7 +12,7 @@ import os
 import random
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,8 @@ def save_tree(path: Path, tree: Mapping[str, Any]) -> None:
         aside.replace(path)
         _flush(path.parent)
     except (OSError, SafetensorError) as error:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
         raise CheckpointError(f"{path}: the checkpoint cannot be written: {error}") from error
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -161,14 +160,13 @@ class Run:
             with self.fabric.no_backward_sync(self.module, enabled=index < len(group) - 1):
                 losses = self.module(batch, phase)
                 self.fabric.backward(losses["loss"] / len(group))
-            prefix = "" if len(self.optimizers) == 1 else f"{phase}_"
-            self._count({f"{prefix}{name}": float(value.detach()) for name, value in losses.items()})
+            self._count(phase, {name: float(value.detach()) for name, value in losses.items()})
 
         limit = self.config.gradient_clip_norm or math.inf
         clipped = self.fabric.clip_gradients(self.module, optimizer, max_norm=limit, error_if_nonfinite=False)
         norm = float(cast(torch.Tensor, clipped))
         if math.isfinite(norm):
-            self._count({"gradient_norm": norm})
+            self._count(phase, {"gradient_norm": norm})
             optimizer.step()
             self.state.nonfinite_in_a_row[phase] = 0
         else:
@@ -200,7 +198,9 @@ class Run:
         state.validated_step = state.step
         if fabric.is_global_zero:
             described = ", ".join(f"{name} {value:.4g}" for name, value in state.metrics.items())
-            best = "; the best so far" if state.best_step == state.step else f"; best {metric} {state.best_metric}"
+            best = (
+                "; the best so far" if state.best_step == state.step else f"; best {metric} {_short(state.best_metric)}"
+            )
             progress.say(f"step {state.step}: validation {described}{best}")
             self._track("valid", dict(state.metrics))
 
@@ -314,13 +314,13 @@ class Run:
         if len(tree["random"]) == self.fabric.world_size:
             checkpoints.set_random_state(tree["random"][self.fabric.global_rank])
 
-    def _count(self, values: dict[str, float]) -> None:
-        sums, counts = defaultdict(float, self.state.sums), defaultdict(int, self.state.counts)
+    def _count(self, phase: str, values: dict[str, float]) -> None:
+        sums, counts = self.state.sums, self.state.counts
+        prefix = "" if len(self.optimizers) == 1 else f"{phase}_"
         for name, value in values.items():
             if math.isfinite(value):
-                sums[name] += value
-                counts[name] += 1
-        self.state.sums, self.state.counts = dict(sums), dict(counts)
+                sums[prefix + name] = sums.get(prefix + name, 0.0) + value
+                counts[prefix + name] = counts.get(prefix + name, 0) + 1
 
     def _skip(self, phase: str) -> None:
         state = self.state
@@ -361,6 +361,10 @@ class Run:
         gathered: list[Any] = [None] * self.fabric.world_size
         torch.distributed.all_gather_object(gathered, value)
         return gathered
+
+
+def _short(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"
 
 
 def _launch(config: TrainingConfig, num_phases: int) -> Fabric:

@@ -9,6 +9,7 @@ import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -199,5 +200,6 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
         OmegaConf.save(OmegaConf.create(values), aside)
         aside.replace(path)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
         raise RecipeError(f"{path}: the recipe cannot be written: {error.strerror}") from error
