@@ -107,6 +107,17 @@ def test_draws_follow_the_configuration(corpora: Path) -> None:
         assert min(last, other_last) - max(first, other_first) >= 0.09 * 16_000
 
 
+def test_noise_and_rooms_come_in_gradually(corpora: Path) -> None:
+    values = {"noise_probability": 1.0, "room_probability": 0.5, "ramp_batches": (10, 30)}
+    mixer = DynamicMixer(MixingConfig(**EVERYTHING | values))
+    assert [mixer.config.hardness(index) for index in (0, 10, 20, 30, 99)] == [0.0, 0.0, 0.5, 1.0, 1.0]
+    for index, noise_share, room_share in ((9, 0.0, 0.0), (20, 0.5, 0.25), (40, 1.0, 0.5)):
+        draws = [mixer.draw(index, row) for row in range(300)]
+        assert np.mean([draw.noise is not None for draw in draws]) == pytest.approx(noise_share, abs=0.09)
+        in_rooms = [draw.talkers[0].response is not None for draw in draws]
+        assert np.mean(in_rooms) == pytest.approx(room_share, abs=0.09)
+
+
 def test_a_drawing_reads_no_audio_and_repeats(corpora: Path) -> None:
     mixer = DynamicMixer(MixingConfig(corpora=CORPORA))
     mixer.voices.read = None  # type: ignore[assignment]
@@ -159,6 +170,7 @@ def test_too_few_talkers_are_an_error(corpora: Path) -> None:
         ({"speed": (0.1, 1.0)}, "between 0.25 and 4"),
         ({"noise_probability": 1.5}, "noise_probability must lie between 0 and 1"),
         ({"batch_size": 0}, "batch_size must be above zero"),
+        ({"ramp_batches": (30, 10)}, "ramp_batches must be two numbers"),
         ({"corpora": ()}, "corpora must name one"),
         ({"num_sources": 2, "min_sources": 3}, "min_sources must lie between"),
     ],
