@@ -29,7 +29,7 @@ def large_batches(tiny, tmp_path_factory):
 
 def test_two_processes_equal_one_with_batches_twice_as_large(large_batches, tiny, tmp_path):
     command = [sys.executable, tiny.__file__, "parallel", str(tmp_path), "2", "1", "4"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert largest_difference(weights(tmp_path), weights(large_batches)) < 1e-5
     left, right = load_tree(tmp_path / LAST), load_tree(large_batches / LAST)

@@ -41,11 +41,10 @@ def columns(path):
         return [{name: value for name, value in row.items() if name != "minutes"} for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_sigkill_at_random_moments_changes_nothing(tmp_path, tiny, seed):
-    kills = 8
-    command = [sys.executable, tiny.__file__, "kill", str(tmp_path), str(seed), str(kills)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+def test_sigkill_at_random_moments_changes_nothing(tmp_path, tiny):
+    kills = 10
+    command = [sys.executable, tiny.__file__, "kill", str(tmp_path), "1", str(kills)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     reports = [line.split() for line in done.stdout.splitlines() if line.startswith("status")]
     assert len(reports) == kills

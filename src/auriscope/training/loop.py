@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal, cast
 
 import torch
@@ -220,10 +221,8 @@ class Run:
 
     def log_losses(self) -> None:
         """Add the mean losses since the last row to the curves."""
-        means = self.mean_losses()
-        if self.fabric.world_size > 1:
-            reduced = self.fabric.all_reduce(torch.tensor(list(means.values())), reduce_op="mean")
-            means = dict(zip(means, cast(torch.Tensor, reduced).tolist(), strict=True))
+        shares = self._collect(self.mean_losses())
+        means = {name: fmean(share[name] for share in shares if name in share) for name in shares[0]}
         self.state.sums, self.state.counts = {}, {}
         self._track("train", {"learning_rate": self.schedule.learning_rate(self.state.step - 1), **means})
 
@@ -344,12 +343,12 @@ class Run:
             place |= {"hours_of_audio": state.audio_seconds / 3600}
             self.tracker.add(split, place | values)
             if split == "valid":
-                self.tracker.draw()
+                self.tracker.draw_if_old()
 
     def _anywhere(self, condition: bool) -> bool:
         if self.fabric.world_size == 1:
             return condition
-        total = self.fabric.all_reduce(torch.tensor(float(condition)), reduce_op="sum")
+        total = self.fabric.all_reduce(torch.tensor(float(condition), device=self.fabric.device), reduce_op="sum")
         return bool(cast(torch.Tensor, total) > 0)
 
     def _gather(self, table: EvaluationTable) -> EvaluationTable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ class Tracker:
     def __init__(self, folder: Path, resumed_step: int, metric: str) -> None:
         self.folder = folder
         self.metric = metric
+        self._drawn_at = time.monotonic()
         self.train = Curves(folder / "train.csv", resumed_step)
         self.valid = Curves(folder / "valid.csv", resumed_step)
         self._events = _event_writer(folder / "tensorboard", resumed_step)
@@ -75,6 +77,11 @@ class Tracker:
             for name, value in row.items():
                 if name != "step":
                     self._events.add_scalar(f"{split}/{name}", value, int(row["step"]))
+
+    def draw_if_old(self, seconds: float = 60.0) -> None:
+        """Draw ``curves.png`` unless it was drawn a short time ago: drawing costs as much as some training steps."""
+        if time.monotonic() - self._drawn_at >= seconds:
+            self.draw()
 
     def draw(self) -> None:
         """Draw ``curves.png``: the loss and the validation metrics over the hours of audio seen (else over steps)."""
@@ -99,6 +106,7 @@ class Tracker:
         aside = self.folder / "curves.part.png"
         figure.savefig(aside, dpi=110)
         aside.replace(self.folder / "curves.png")
+        self._drawn_at = time.monotonic()
 
     def close(self) -> None:
         """Finish the files."""
