@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
-from auriscope.quality.calibration import Prediction
+from auriscope.quality.calibration import REASONS, Calibration, Prediction, coverage
+from auriscope.quality.degrade import degrade, true_si_snr
 from auriscope.quality.estimator import SiSnrConfig, SiSnrEstimator
+from auriscope.quality.pool import Pool, QualityBatches, generate_pool
 from auriscope.quality.realm import RealMConfig, RealMEstimator
 
-__all__ = ["Prediction", "RealMConfig", "RealMEstimator", "SiSnrConfig", "SiSnrEstimator"]
+__all__ = [
+    "REASONS",
+    "Calibration",
+    "Pool",
+    "Prediction",
+    "QualityBatches",
+    "RealMConfig",
+    "RealMEstimator",
+    "SiSnrConfig",
+    "SiSnrEstimator",
+    "coverage",
+    "degrade",
+    "generate_pool",
+    "true_si_snr",
+]

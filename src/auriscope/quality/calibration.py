@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +9,8 @@ from torch import Tensor, nn
 
 STATISTICS = ("level", "balance", "duration", "silence")
 """What is measured of every input beside the embedding: the mixture's level in dBFS, the track's level over the
-mixture's in dB, the duration in seconds, and the share of the mixture's 32 ms frames more than 40 dB under its loudest."""
+mixture's in dB, the duration in seconds, and the share of the mixture's frames of 32 ms that are more than 40 dB below
+its loudest."""
 
 _MARGINS = (20.0, 3.0, 0.5, 0.1)
 """How far beyond the extremes of the training data each statistic may lie (dB, dB, seconds, share). The level gets
@@ -121,7 +121,7 @@ def input_statistics(mixture: Tensor, estimates: Tensor, lengths: Tensor, sample
     balance = 10 * torch.log10(track_power + 1e-12) - level[:, None]
     frame = max(1, round(0.032 * sample_rate))
     padded = nn.functional.pad(mixture, (0, -mixture.shape[-1] % frame))
-    energies = padded.unflatten(-1, (-1, frame)).square().mean(-1)
+    energies = padded.reshape(len(padded), -1, frame).square().mean(-1)
     num_frames = (lengths + frame - 1) // frame
     valid = torch.arange(energies.shape[-1], device=mixture.device) < num_frames[:, None]
     quiet = (energies <= energies.amax(-1, keepdim=True) * 1e-4) & valid
@@ -137,8 +137,3 @@ def coverage(error_db: Tensor, expected_error_db: Tensor, probability: float) ->
     """
     half_width = -expected_error_db * torch.log1p(torch.tensor(-probability))
     return float((error_db.abs() <= half_width).double().mean())
-
-
-def concatenate(batches: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """Join tuples of (examples, ...) tensors over batches."""
-    return tuple(torch.cat(parts) for parts in zip(*batches, strict=True))

@@ -11,12 +11,14 @@ scale of its own error (a Laplace distribution, as in Kendall and Gal 2017, sect
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from auriscope.pretrained.model import Model
 from auriscope.quality.calibration import Calibration, Prediction, input_statistics
+from auriscope.signal.mel import hz_to_mel, mel_filterbank, mel_to_hz
 
 _NUM_MAPS = 8
 _NUM_GLOBALS = 7
@@ -24,9 +26,10 @@ _NUM_GLOBALS = 7
 
 @dataclass(frozen=True)
 class SiSnrConfig:
-    """``minimum_db`` to ``maximum_db`` is the range of SI-SNR that training covers; outputs beyond it are flagged.
+    """``minimum_db`` to ``maximum_db`` is the range of SI-SNR that is vouched for; outputs beyond it are flagged.
 
-    ``window_seconds`` is the longest excerpt seen in training: longer recordings are scored window by window.
+    Training goes ``margin_db`` further, where targets are clipped. ``window_seconds`` is the longest excerpt seen in
+    training: longer recordings are scored window by window.
     """
 
     sample_rate: int = 16000
@@ -40,6 +43,7 @@ class SiSnrConfig:
     num_embedding: int = 64
     minimum_db: float = -10.0
     maximum_db: float = 30.0
+    margin_db: float = 5.0
 
 
 class _Block(nn.Module):
@@ -64,8 +68,17 @@ class SiSnrEstimator(Model, name="quality/sisnr"):
     """
 
     Config = SiSnrConfig
-    Tiny = {"num_bands": 16, "num_maps": (4, 4), "num_channels": 12, "num_blocks": 2, "num_embedding": 8}
-    Published = {"Pearson on LibriMix, pooled (R6)": 0.82, "Pearson on WHAMR!, pooled (R6)": 0.84}
+    Tiny: ClassVar[dict[str, Any]] = {
+        "num_bands": 16,
+        "num_maps": (4, 4),
+        "num_channels": 12,
+        "num_blocks": 2,
+        "num_embedding": 8,
+    }
+    Published: ClassVar[dict[str, float]] = {
+        "Pearson on LibriMix, pooled (R6)": 0.82,
+        "Pearson on WHAMR!, pooled (R6)": 0.84,
+    }
 
     bands: Tensor
     window: Tensor
@@ -119,9 +132,9 @@ class SiSnrEstimator(Model, name="quality/sisnr"):
             [*_pool(hidden, uniform), *_pool(hidden, weights.flatten(0, 1)), overall.flatten(0, 1)], dim=-1
         )
         embedding = torch.relu(self.embedding(torch.relu(self.hidden(pooled))))
-        score, scale = self.output(embedding).float().unflatten(0, (batch, num_sources)).unbind(-1)
+        score, scale = self.output(embedding).float().reshape(batch, num_sources, 2).unbind(-1)
         # In units of 10 dB around 5 dB the output starts near the data; the scale stays within 0.25 and 25 dB.
-        return 5.0 + 10.0 * score, torch.exp(0.92 + 2.3 * torch.tanh(scale)), embedding.unflatten(0, (batch, -1))
+        return 5.0 + 10.0 * score, torch.exp(0.92 + 2.3 * torch.tanh(scale)), embedding.reshape(batch, num_sources, -1)
 
     @torch.no_grad()
     def predict(self, mixture: Tensor, estimates: Tensor, lengths: Tensor | None = None) -> Prediction:
@@ -170,7 +183,7 @@ class SiSnrEstimator(Model, name="quality/sisnr"):
 
     def _stft(self, signals: Tensor) -> Tensor:
         """(batch, sources, time) -> complex (batch, sources, bins, frames), scaled to unit power for white noise."""
-        spectrum = torch.stft(
+        spectrum: Tensor = torch.stft(
             signals.flatten(0, 1),
             self.config.fft_size,
             self.config.hop,
@@ -178,7 +191,7 @@ class SiSnrEstimator(Model, name="quality/sisnr"):
             pad_mode="constant",
             return_complex=True,
         )
-        return spectrum.unflatten(0, signals.shape[:2]) / self.window.square().sum().sqrt()
+        return spectrum.reshape(*signals.shape[:2], *spectrum.shape[1:]) / self.window.square().sum().sqrt()
 
     def _energy(self, first: Tensor, second: Tensor) -> Tensor:
         """Real cross power in bands: two (batch, sources, bins, frames) -> (batch, sources, bands, frames)."""
@@ -186,17 +199,14 @@ class SiSnrEstimator(Model, name="quality/sisnr"):
 
 
 def _bands(config: SiSnrConfig) -> Tensor:
-    """Triangular bands evenly spaced on the mel scale (O'Shaughnessy), rows of unit sum: (bands, bins)."""
-    edges = 2595 * torch.log10(1 + torch.tensor([0.0, config.sample_rate / 2]) / 700)
-    centres = 700 * (10 ** (torch.linspace(float(edges[0]), float(edges[1]), config.num_bands + 2) / 2595) - 1)
-    bins = torch.linspace(0, config.sample_rate / 2, config.fft_size // 2 + 1)
-    rising = (bins - centres[:-2, None]) / (centres[1:-1] - centres[:-2])[:, None]
-    falling = (centres[2:, None] - bins) / (centres[2:] - centres[1:-1])[:, None]
-    triangles = torch.minimum(rising, falling).clamp_min(0)
-    # The lowest triangles can be narrower than a bin: those take the nearest one.
-    nearest = (bins - centres[1:-1, None]).abs().argmin(-1)
-    triangles[torch.arange(config.num_bands), nearest] += 1e-3
-    return triangles / triangles.sum(-1, keepdim=True)
+    """Mel bands (HTK) as averages, rows of unit sum: (bands, bins)."""
+    bands = mel_filterbank(config.sample_rate, config.fft_size, config.num_bands, scale="htk", norm=None).clone()
+    # The lowest triangles can lie between two bins: those bands take the bin nearest to their centre.
+    highest = hz_to_mel(torch.tensor(config.sample_rate / 2), "htk")
+    centres = mel_to_hz(torch.linspace(0.0, 1.0, config.num_bands + 2)[1:-1] * highest, "htk")
+    nearest = (centres * config.fft_size / config.sample_rate).round().long()
+    bands[torch.arange(config.num_bands), nearest] += 1e-3
+    return bands / bands.sum(-1, keepdim=True)
 
 
 def _lengths(mixture: Tensor, lengths: Tensor | None) -> Tensor:

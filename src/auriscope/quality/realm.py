@@ -8,7 +8,7 @@ The layout and the published checkpoint's keys are those of SpeechBrain's recipe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,17 @@ from auriscope.quality.calibration import Calibration, Prediction, input_statist
 
 @dataclass(frozen=True)
 class RealMConfig:
-    """The published network; ``minimum_db`` and ``maximum_db`` are what its sigmoid's 0 and 1 stand for."""
+    """The published network; ``minimum_db`` and ``maximum_db`` are what its sigmoid's 0 and 1 stand for.
+
+    ``margin_db`` is how far beyond them training targets go: not at all.
+    """
 
     sample_rate: int = 8000
     num_channels: int = 128
     num_hidden: int = 256
     minimum_db: float = 0.0
     maximum_db: float = 10.0
+    margin_db: float = 0.0
     window_seconds: float = 4.0
 
 
@@ -54,8 +58,8 @@ class RealMEstimator(Model, name="quality/sisnr-realm"):
     """
 
     Config = RealMConfig
-    Tiny = {"num_channels": 16, "num_hidden": 16, "sample_rate": 8000}
-    Published = {"parameters of the convolutions": 263_808, "parameters of the MLP": 66_049}
+    Tiny: ClassVar[dict[str, Any]] = {"num_channels": 16, "num_hidden": 16, "sample_rate": 8000}
+    Published: ClassVar[dict[str, float]] = {"parameters of the convolutions": 263_808, "parameters of the MLP": 66_049}
 
     _STRIDES = (1, 2, 2, 2, 2)
 
@@ -103,8 +107,8 @@ class RealMEstimator(Model, name="quality/sisnr-realm"):
         embedding = torch.relu(self.layer1.w(pooled))
         span = self.config.maximum_db - self.config.minimum_db
         score = self.config.minimum_db + span * torch.sigmoid(self.layer2.w(embedding)[:, 0])
-        score = score.unflatten(0, (batch, num_sources))
-        return score, torch.ones_like(score), embedding.unflatten(0, (batch, num_sources))
+        score = score.reshape(batch, num_sources)
+        return score, torch.ones_like(score), embedding.reshape(batch, num_sources, -1)
 
     @torch.no_grad()
     def predict(self, mixture: Tensor, estimates: Tensor, lengths: Tensor | None = None) -> Prediction:
