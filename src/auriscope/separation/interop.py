@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 from auriscope.errors import CheckpointError
 from auriscope.pretrained.model import Model, model_class
@@ -87,7 +88,7 @@ class Foreign:
     weights: dict[str, Tensor]
 
     def build(self) -> Model:
-        """Make the model, in evaluation mode; weights that are missing, surplus or misshaped raise ``CheckpointError``."""
+        """Make the model, in evaluation mode; missing, surplus or misshaped weights raise ``CheckpointError``."""
         model = model_class(self.architecture).from_config(self.config)
         own = model.state_dict()
         missing, surplus = sorted(own.keys() - self.weights.keys()), sorted(self.weights.keys() - own.keys())
@@ -111,7 +112,9 @@ class Foreign:
 def read_tensors(path: Path) -> Any:
     """Read a file that ``torch.save`` wrote, if it holds nothing but plain data and tensors."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # Asteroid notes torch's version in its files, as torch's own kind of string.
+        with torch.serialization.safe_globals([TorchVersion]):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{path} is not a checkpoint of plain data and tensors; it was not loaded") from error
 
@@ -260,6 +263,8 @@ def from_speechbrain_sepformer(
             f"this is not a SepFormer checkpoint of SpeechBrain: {error} is missing or misshaped"
         ) from error
     # The positions are computed here; their table in the file is the same sinusoid.
+    if not any(key.endswith(".pos_enc.pe") for key in weights):
+        raise CheckpointError("a SepFormer of SpeechBrain without positional encoding cannot be loaded")
     learned = {key: value for key, value in weights.items() if not key.endswith(".pos_enc.pe")}
     return Foreign("separation/sepformer", config, _rename(learned, _SPEECHBRAIN_SEPFORMER))
 
