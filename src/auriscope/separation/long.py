@@ -82,7 +82,7 @@ def separate_stream(
         talkers have in the recording: they are not rescaled to their peaks, and may exceed 1 where voices cancel.
 
     Raises:
-        AuriscopeError: the model returned a wrong shape, NaN or infinity.
+        AuriscopeError: the model returned a wrong shape, NaN or infinity, or the rates cannot be converted.
     """
     config = config or LongConfig()
     model_rate, num_sources = int(separator.config.sample_rate), int(separator.config.num_sources)
@@ -224,7 +224,7 @@ def _resampled(blocks: Iterable[Array], original_rate: int, new_rate: int) -> It
     if original_rate == new_rate:
         yield from blocks
         return
-    resampler = StreamResampler(original_rate, new_rate)
+    resampler = _resampler(original_rate, new_rate)
     for block in blocks:
         yield resampler.push(block)
     yield resampler.finish()
@@ -235,7 +235,14 @@ def _resampled_tracks(blocks: Iterable[Array], num_sources: int, original_rate: 
     if original_rate == new_rate:
         yield from blocks
         return
-    resamplers = [StreamResampler(original_rate, new_rate) for _ in range(num_sources)]
+    resamplers = [_resampler(original_rate, new_rate) for _ in range(num_sources)]
     for block in blocks:
         yield np.stack([resampler.push(track) for resampler, track in zip(resamplers, block, strict=True)])
     yield np.stack([resampler.finish() for resampler in resamplers])
+
+
+def _resampler(original_rate: int, new_rate: int) -> StreamResampler:
+    try:
+        return StreamResampler(original_rate, new_rate)
+    except (ValueError, RuntimeError) as error:
+        raise AuriscopeError(f"a rate of {original_rate} Hz cannot be converted to {new_rate} Hz ({error})") from error
