@@ -1,0 +1,239 @@
+"""``make shipped``: make every shipped model better, the neediest first, for a given time.
+
+Works in a clone: the list is ``recipes/shipped.yaml``, runs are kept under ``runs/``, and weights and cards go to the
+package's own folder of weights. What a model needs is told by the figures on its card: a model without weights needs
+training most, then the one that is furthest below its floor on the valid split. Each gets half of what time is left,
+the last all of it. A run folder that exists is continued exactly; without one, training starts from the shipped
+weights. New weights replace the shipped ones only where they are better on the valid split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from auriscope.errors import AuriscopeError, RecipeError
+from auriscope.pretrained.addresses import WEIGHTS
+from auriscope.pretrained.card import ModelCard
+from auriscope.pretrained.model import Model
+from auriscope.training.checkpoints import LAST, load_tree
+from auriscope.training.recipe import Recipe, parse, read_recipe
+from auriscope.training.recipe import train as run_recipe
+from auriscope.verbs.evaluate import evaluate
+from auriscope.verbs.train import finished
+
+CURVE = "curve.png"
+_SHORTEST_MINUTES = 0.5
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """One row of the list: the recipe (relative to the list), what the card says, and the floors of a figure."""
+
+    recipe: str
+    title: str
+    summary: str
+    figure: str
+    floors: Mapping[str, float]
+    separators: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShippedList:
+    """The list of shipped models, the licence of the weights, and whom the data ask to be credited."""
+
+    models: Mapping[str, ShippedModel]
+    licence: str
+    attributions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where things are: the list, the runs, and the weights that ship."""
+
+    list_file: Path = Path("recipes/shipped.yaml")
+    runs: Path = Path("runs")
+    weights: Path = WEIGHTS
+
+
+def read_list(path: Path) -> ShippedList:
+    """Read the list; ``RecipeError`` if it is missing or not valid."""
+    try:
+        values: Any = OmegaConf.to_container(OmegaConf.load(path))
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read; call this in a clone of the repository") from error
+    shipped = parse(ShippedList, {**values, "models": {}}, str(path))
+    rows = {name: parse(ShippedModel, row, f"{path}: {name}") for name, row in values["models"].items()}
+    return dataclasses.replace(shipped, models=rows)
+
+
+def need(model: ShippedModel, folder: Path) -> float:
+    """How much a model needs training: infinite without weights, else its largest shortfall relative to a floor."""
+    if not (folder / "card.json").exists():
+        return math.inf
+    figures = ModelCard.read(folder).metrics
+    return max(
+        (floor - figures.get(f"{model.figure} {name} valid", -math.inf)) / floor for name, floor in model.floors.items()
+    )
+
+
+def improve(minutes: float, place: Place, only: tuple[str, ...] = ()) -> list[str]:
+    """Train for ``minutes`` in total, and return the addresses whose weights were replaced.
+
+    ``only`` names the addresses to train; none: all of the list.
+    """
+    shipped = read_list(place.list_file)
+    unknown = sorted(set(only) - set(shipped.models))
+    if unknown:
+        raise RecipeError(f"{place.list_file}: has no model {unknown[0]!r}; it has {', '.join(shipped.models)}")
+    names = [name for name in shipped.models if not only or name in only]
+    names.sort(key=lambda name: -need(shipped.models[name], place.weights / name))
+    end = time.monotonic() + 60 * minutes
+    replaced = []
+    for position, name in enumerate(names):
+        left = (end - time.monotonic()) / 60
+        share = left if position == len(names) - 1 else left / 2
+        if share < _SHORTEST_MINUTES and minutes > 0:
+            break
+        _say(f"{name}: {share:.1f} minutes; need {need(shipped.models[name], place.weights / name):.2f}")
+        if improve_one(name, shipped, share, place):
+            replaced.append(name)
+    return replaced
+
+
+def improve_one(name: str, shipped: ShippedList, minutes: float, place: Place) -> bool:
+    """Train one model for ``minutes`` (0: only export what its run has) and ship its weights if they are better."""
+    model = shipped.models[name]
+    folder = place.weights / name
+    path = place.list_file.parent / model.recipe
+    run = place.runs / path.stem
+    recipe = _recipe(path, model, folder, run, name, minutes, place)
+    if minutes > 0:
+        run_recipe(recipe, run)
+    weights = run / "best.safetensors"
+    if not weights.exists():
+        _say(f"{name}: no validation was reached; nothing is exported")
+        return False
+    candidate = finished(recipe, weights)
+    facts = load_tree(weights)["facts"]
+    stage = run / "stages" / f"{int(facts['step']):08d}"
+    if not stage.exists():
+        candidate.save_pretrained(stage, half=True)
+    valid = _figures(stage, model, "valid")
+    if not _better(valid, folder, model):
+        _say(f"{name}: {_told(valid)}; the shipped weights are as good and stay")
+        return False
+    test = _figures(stage, model, "test")
+    _ship(candidate, recipe, model, shipped, {**test, **valid}, facts, run, folder, path)
+    _say(f"{name}: {_told(valid)}; new weights in {folder}")
+    return True
+
+
+def _recipe(
+    path: Path, model: ShippedModel, folder: Path, run: Path, name: str, minutes: float, place: Place
+) -> Recipe:
+    changes = [f"training.max_minutes_per_call={max(minutes, 0.01)!r}"]
+    if model.separators:
+        # What earlier calls left behind are the stages of training that a pooled estimator learns from.
+        found = [address for address in model.separators if (place.weights / address / "config.json").exists()]
+        stages = sorted(str(stage) for stage in place.runs.glob("*-mini/stages/*") if stage.is_dir())
+        changes.append(f"data.separators=[{','.join(found + stages)}]")
+    recipe = read_recipe(path, changes)
+    if not (run / LAST).exists() and (folder / "config.json").exists():
+        _say(f"{name}: no run to continue; starting from the shipped weights")
+        data = {**recipe.data, "ramp_batches": None} if "ramp_batches" in recipe.data else recipe.data
+        recipe = dataclasses.replace(recipe, init_from=str(folder), data=data)
+    return recipe
+
+
+def _figures(stage: Path, model: ShippedModel, split: str) -> dict[str, float]:
+    """The model's figures on the sets of its floors; a quality model's are over the tracks of every separator."""
+    figures: dict[str, float] = {}
+    for name in model.floors:
+        results = [
+            evaluate(str(stage), name, split=split, separator=separator) for separator in model.separators or (None,)
+        ]
+        for key in results[0].figures:
+            values = [result.figures[key].value for result in results]
+            defined = [value for value in values if value is not None]
+            if defined:
+                figures[f"{key} {name} {split}"] = sum(defined) / len(defined)
+    return figures
+
+
+def _better(valid: Mapping[str, float], folder: Path, model: ShippedModel) -> bool:
+    if not (folder / "card.json").exists():
+        return True
+    shipped = ModelCard.read(folder).metrics
+    keys = [f"{model.figure} {name} valid" for name in model.floors]
+    return sum(valid[key] for key in keys) > sum(shipped.get(key, -math.inf) for key in keys)
+
+
+def _ship(
+    candidate: Model,
+    recipe: Recipe,
+    model: ShippedModel,
+    shipped: ShippedList,
+    figures: Mapping[str, float],
+    facts: Mapping[str, Any],
+    run: Path,
+    folder: Path,
+    path: Path,
+) -> None:
+    mixing = recipe.data.get("mixing", recipe.data)
+    corpora = [*mixing["corpora"], "noise", "rir"]
+    before = ModelCard.read(folder).audio_hours or 0.0 if recipe.init_from and (folder / "card.json").exists() else 0.0
+    card = ModelCard(
+        title=model.title,
+        summary=model.summary,
+        licence=shipped.licence,
+        data=tuple(corpora),
+        attributions=tuple(dict.fromkeys(shipped.attributions[name] for name in corpora)),
+        command=f"auriscope train {path.as_posix()}",
+        seed=recipe.seed,
+        audio_hours=round(before + float(facts["hours_of_audio"]), 2),
+        metrics={key: round(value, 3) for key, value in figures.items()},
+        curve=CURVE,
+        limits=(
+            "Trained on read speech and short commands of a few hundred talkers, mostly English, at 16 kHz.",
+            "Figures are of short mixtures with simulated overlap; recordings of real conversations are harder.",
+        ),
+    )
+    candidate.save_pretrained(folder, card=card, half=True)
+    for drawn, kept in (("curves.png", CURVE), ("valid.csv", "curve.csv")):
+        if (run / drawn).exists():
+            shutil.copyfile(run / drawn, folder / kept)
+
+
+def _told(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Read the command line of ``make shipped``."""
+    parser = argparse.ArgumentParser(prog="make shipped", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--minutes", type=float, required=True, help="time in total; 0 exports what the runs have")
+    parser.add_argument("--only", action="append", default=[], help="train this address only (may be repeated)")
+    arguments = parser.parse_args()
+    try:
+        improve(arguments.minutes, Place(), tuple(arguments.only))
+    except AuriscopeError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""``train``: run a recipe, or continue it, and keep its best weights as a model that ``load`` takes."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from auriscope.pretrained.card import ModelCard
+from auriscope.pretrained.model import Model
+from auriscope.training.checkpoints import load_weights
+from auriscope.training.loop import RunResult
+from auriscope.training.recipe import Recipe, build_model
+from auriscope.training.recipe import train as run_recipe
+
+
+def train(recipe: Recipe, run_folder: str | Path) -> RunResult:
+    """Train by a recipe in ``run_folder``, or continue there, and write the best weights to its folder ``model``.
+
+    Raises ``AuriscopeError`` in one of its forms: for the recipe, the data or the checkpoints.
+    """
+    result = run_recipe(recipe, run_folder)
+    if result.best is not None:
+        export(recipe, result.best, Path(run_folder) / "model")
+    return result
+
+
+def export(recipe: Recipe, weights: Path, folder: Path, *, card: ModelCard | None = None, half: bool = False) -> Model:
+    """Write a run's weights as a model folder and return the model, finished as its room finishes models."""
+    model = finished(recipe, weights)
+    model.save_pretrained(folder, card=card, half=half)
+    return model
+
+
+def finished(recipe: Recipe, weights: Path) -> Model:
+    """Load a run's weights; a room whose ``task`` has ``finish(recipe, model)`` calibrates them there."""
+    model: Model = build_model(recipe)
+    load_weights(weights, model)
+    task: Any = importlib.import_module(f"auriscope.{recipe.task}.task")
+    if hasattr(task, "finish"):
+        task.finish(recipe, model)
+    return model.eval()
