@@ -6,7 +6,7 @@ from auriscope.errors import AuriscopeError
 from auriscope.pretrained.addresses import list_shipped, resolve
 from auriscope.pretrained.files import read_config
 
-DEFAULT_SEPARATORS: dict[int, str] = {}
+DEFAULT_SEPARATORS: dict[int, str] = {2: "separation/bandsplit.mini", 3: "separation/bandsplit.mini-3"}
 """Number of talkers to the address of the shipped model that separates them best."""
 
 
