@@ -26,6 +26,8 @@ from auriscope.verbs.listen.survey import survey
 CHROMIUM = Path("/usr/bin/chromium")
 AXE = Path(__file__).parents[1] / "vendor" / "axe-core" / "axe.min.js"
 
+BESIDE = ("recording.opus", "track1.opus", "track2.opus")
+
 needs_browser = pytest.mark.skipif(
     not CHROMIUM.exists() or importlib.util.find_spec("playwright") is None,
     reason="needs /usr/bin/chromium and playwright",
@@ -38,7 +40,6 @@ def make_page(
     name: str = "talk.wav",
     seconds: float = 3.0,
     amplitude: float = 0.2,
-    embed_seconds: float = 600.0,
     **changes: Any,
 ) -> ListenResult:
     """Write a page about two noises that take turns."""
@@ -78,9 +79,7 @@ def make_page(
     )
     result = dataclasses.replace(result, **changes)
     (folder / "report.json").write_text(result.to_json())
-    write_page(
-        result, recording, surveys, folder, channel=None, embed_seconds=embed_seconds, on_progress=lambda fraction: None
-    )
+    write_page(result, recording, surveys, folder, channel=None, on_progress=lambda fraction: None)
     return result
 
 
@@ -130,10 +129,10 @@ def test_everything_is_inside(tmp_path: Path) -> None:
 
 
 def test_long_sound_lies_beside(tmp_path: Path) -> None:
-    make_page(tmp_path, embed_seconds=2.0)
+    make_page(tmp_path, sounds=BESIDE)
     found = parse(tmp_path / "report.html")
     beside = [address for address in found.fetched if not address.startswith("data:")]
-    assert beside == ["recording.opus", "talker-1.opus", "talker-2.opus"]
+    assert beside == list(BESIDE)
     for name in beside:
         assert soundfile.info(tmp_path / name).duration == pytest.approx(3.0, abs=0.05)
     assert "the sound files lie in the folder of this page" in found.text
@@ -248,7 +247,7 @@ def test_nothing_is_fetched_and_nothing_fails(browser: Any, tmp_path: Path) -> N
 
 @needs_browser
 def test_sound_beside_the_page_plays(browser: Any, tmp_path: Path) -> None:
-    make_page(tmp_path, embed_seconds=1.0)
+    make_page(tmp_path, sounds=BESIDE)
     context = browser.new_context()
     page = context.new_page()
     page.goto((tmp_path / "report.html").as_uri())

@@ -34,11 +34,13 @@ class _Group(TyperGroup):
         except (AuriscopeError, MemoryError, OSError) as error:
             code = _failed(error)
         except (KeyboardInterrupt, typer.Abort):
-            complain("stopped; run the same command again to continue")
             code = EXIT_INTERRUPTED
         except Exception as error:
             # Typer carries its own copy of click in some releases: a usage error is known by what it can do.
             code = _wrong_usage(error) if hasattr(error, "format_message") else _failed(error)
+        # Typer turns an interrupt into this code itself, in most places.
+        if code == EXIT_INTERRUPTED:
+            complain("stopped; run the same command again to continue")
         sys.exit(code if isinstance(code, int) else EXIT_DONE)
 
 

@@ -6,9 +6,11 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+from auriscope.errors import AuriscopeError
 
 
 def printable(text: object) -> str:
@@ -50,6 +52,24 @@ def to_json(value: object) -> Any:
 def emit(value: object) -> None:
     """Print one JSON object on one line of stdout, at once, so that a reader may follow a long batch."""
     print(json.dumps(to_json(value), allow_nan=False), flush=True)
+
+
+@contextmanager
+def one_line_for(inputs: Iterable[object], *, json: bool) -> Iterator[None]:
+    """Turn an ``AuriscopeError`` that keeps all of a command from being done into one line and exit code 1.
+
+    With ``json``, every one of the inputs gets an object with the error, as if each had failed by itself.
+    """
+    import typer
+
+    try:
+        yield
+    except AuriscopeError as error:
+        complain(error)
+        if json:
+            for given in inputs:
+                emit({"input": given, "error": printable(error)})
+        raise typer.Exit(1) from error
 
 
 @contextmanager

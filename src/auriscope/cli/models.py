@@ -45,15 +45,11 @@ def _shipped() -> list[dict[str, Any]]:
 
 def _architectures() -> list[dict[str, Any]]:
     """List every architecture with the size of its default configuration, which is the paper's."""
-    import torch
-
     from auriscope.pretrained import list_architectures, model_class
 
-    entries = []
+    entries: list[dict[str, Any]] = []
     for name in list_architectures():
-        # The meta device counts parameters without taking their memory.
-        with torch.device("meta"):
-            model = model_class(name).from_config({})
+        model = model_class(name).from_config({})
         entries.append(
             {
                 "address": name,

@@ -8,12 +8,16 @@ from typing import Annotated, Literal
 import typer
 
 
-def parse_speakers(value: str) -> Literal["auto"] | int:
+def parse_speakers(value: str | None, model: str | None) -> Literal["auto"] | int | None:
     """Read ``--speakers``: ``auto`` or a number from 1 to 3; anything else is wrong usage.
 
-    >>> parse_speakers("auto"), parse_speakers("2")
-    ('auto', 2)
+    Left out, it is ``auto``, or with ``--model`` as many as that model separates (``None``).
+
+    >>> parse_speakers("auto", None), parse_speakers("2", None), parse_speakers(None, None), parse_speakers(None, "m")
+    ('auto', 2, 'auto', None)
     """
+    if value is None:
+        return "auto" if model is None else None
     if value == "auto":
         return "auto"
     if value in {"1", "2", "3"}:
@@ -33,9 +37,13 @@ Inputs = Annotated[
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the results; made if missing.")]
 
 Speakers = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "--speakers", "-n", metavar="N|auto", help="Number of talkers, 1 to 3; auto counts them in each recording."
+        "--speakers",
+        "-n",
+        metavar="N|auto",
+        help="Number of talkers, 1 to 3; auto counts them in each recording.",
+        show_default="auto; with --model, as many as it separates",
     ),
 ]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from auriscope.cli.console import emit, say, to_json
+from auriscope.cli.console import emit, one_line_for, say, to_json
 from auriscope.cli.options import Json, Threads, use_threads
 
 
@@ -43,17 +43,16 @@ def train(
     """
     use_threads(threads)
     from auriscope.training.recipe import read_recipe
-    from auriscope.training.recipe import train as run_recipe
+    from auriscope.verbs.train import train as run_recipe
 
     changes = list(overrides or [])
     if minutes is not None:
         changes.append(f"training.max_minutes_per_call={minutes!r}")
-    settings = read_recipe(recipe, changes)
     folder = run if run is not None else Path("runs") / recipe.stem
-    result = run_recipe(settings, folder)
     model = folder / "model"
-    if result.best is not None:
-        _export(settings, result.best, model)
+    with one_line_for([recipe], json=json):
+        settings = read_recipe(recipe, changes)
+        result = run_recipe(settings, folder)
     if json:
         emit({"recipe": recipe, "model": model if result.best is not None else None, **to_json(result)})
     else:
@@ -63,13 +62,3 @@ def train(
             say(f"model: {model}")
     if result.stopped_by == "signal":
         raise KeyboardInterrupt
-
-
-def _export(settings: object, best: Path, folder: Path) -> None:
-    """Write the best weights of a run as a model folder, which ``load`` and ``--model`` take."""
-    from auriscope.training.checkpoints import load_weights
-    from auriscope.training.recipe import build_model
-
-    model = build_model(settings)
-    load_weights(best, model)
-    model.save_pretrained(folder)

@@ -127,7 +127,7 @@ def judge(
     if not tracks:
         raise AuriscopeError(f"{printable(mixture)}: give at least one separated track to judge")
     notify = on_progress or _nothing
-    estimator, address = _estimator(model, device, offline)
+    estimator, address = load_estimator(model, device=device, offline=offline)
     paths = [mixture, *tracks]
     channels = [channel, *[None] * (len(tracks) + len(references))]
     blind_part = 0.7 if references else 1.0
@@ -152,8 +152,11 @@ def _nothing(_: float) -> None:
     """Tell nobody."""
 
 
-def _estimator(model: StrPath | Any | None, device: Any, offline: bool | None) -> tuple[Any, str]:
-    """Give the estimator and its address."""
+def load_estimator(model: StrPath | Any | None, *, device: Any = "cpu", offline: bool | None = None) -> tuple[Any, str]:
+    """Give the quality model at an address (or the model itself; by default the shipped one) and its address.
+
+    Raises ``AuriscopeError`` when it cannot be loaded, is not a quality model, or none is shipped.
+    """
     if model is None:
         shipped = [found.address for found in list_shipped() if found.room == "quality"]
         if not shipped:

@@ -1,1 +1,294 @@
-"""x"""
+"""The verb ``listen``: separate a recording, estimate how good each track is, and write a page about it.
+
+Everything on the page comes from files that were streamed: an hour of sound takes no more memory than a minute.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from auriscope.errors import AuriscopeError
+from auriscope.separation.long import Separator
+from auriscope.signal.files import AudioReader, probe
+from auriscope.signal.outputs import written_aside
+from auriscope.verbs.batch import Progress, ProgressCallback, StrPath, each, source_of
+from auriscope.verbs.judge import judge, load_estimator
+from auriscope.verbs.listen.report import write_page
+from auriscope.verbs.listen.results import ListenResult, ListenTrack, Turn, finite
+from auriscope.verbs.listen.survey import Survey, find_turns, survey
+from auriscope.verbs.separate import RECORD as SEPARATE_RECORD
+from auriscope.verbs.separate import SeparateResult, separate
+
+__all__ = ["ListenResult", "ListenTrack", "Turn", "listen"]
+
+RECORD = "report.json"
+PAGE = "report.html"
+EMBED_SECONDS = 600.0
+"""Longest recording whose sound goes into the page: ten minutes of three sounds are about 8 MB."""
+
+_BLOCK_FRAMES = 1 << 16
+# Where in a file's progress each stage begins; they only make the bar even.
+_JUDGING, _LOOKING, _WRITING = 0.7, 0.85, 0.92
+
+
+def listen(
+    inputs: StrPath | Iterable[StrPath],
+    out: StrPath,
+    *,
+    model: StrPath | Separator | None = None,
+    quality_model: StrPath | Any | None = None,
+    speakers: int | Literal["auto"] | None = None,
+    channel: int | None = None,
+    embed_seconds: float = EMBED_SECONDS,
+    device: Any = "cpu",
+    offline: bool | None = None,
+    force: bool = False,
+    progress: ProgressCallback | None = None,
+    on_result: Callable[[ListenResult], None] | None = None,
+) -> list[ListenResult]:
+    """Separate recordings, estimate how good each track is, and write a page about each: ``out/<stem>/report.html``.
+
+    Beside the page lie ``report.json`` with the same facts and the tracks, ``track1.wav`` and so on, as ``separate``
+    writes them. The page is one file that opens offline; the sound of a recording longer than ``embed_seconds`` lies
+    beside it. A file that fails yields a result with an ``error``, leaves nothing behind and stops no other. A file
+    done earlier with the same settings is not done again.
+
+    Args:
+        inputs: recordings and folders of them; see ``signal.files`` for the formats. Any rate, channels and length.
+        out: folder for the results; made if missing.
+        model: address of a separation model, or the model; by default the one shipped for the number of talkers.
+        quality_model: address of a quality model, or the model; by default the shipped one.
+        speakers: 1, 2, 3, or "auto" to count them in each recording; by default "auto", or as many as ``model``
+            separates.
+        channel: the channel to take, counted from 0; by default all are mixed down.
+        embed_seconds: the longest recording whose sound goes into the page.
+        device: where the models run.
+        offline: forbid the network, which only a ``hf://`` address would use.
+        force: do again what is already done.
+        progress: called as the work goes on.
+        on_result: called with each result as soon as there is one.
+
+    Returns:
+        One result per recording, in the order of the inputs.
+
+    Raises:
+        AuriscopeError: nothing can be done at all: a model cannot be loaded or does not separate that many talkers,
+            the output folder cannot be written, or an input folder holds no audio.
+    """
+    if speakers is None and model is None:
+        speakers = "auto"
+    listener = _Listener(quality_model, speakers, channel, embed_seconds, device, offline, force, os.fspath(out))
+    results: list[ListenResult] = []
+    last = Progress("", 0, 1, "", 0.0)
+
+    def follow(state: Progress) -> None:
+        nonlocal last
+        last = state
+        if progress is not None:
+            progress(dataclasses.replace(state, fraction=_JUDGING * state.fraction))
+
+    def report(stage: str, fraction: float) -> None:
+        if progress is not None:
+            progress(dataclasses.replace(last, stage=stage, fraction=fraction))
+
+    def go_on(separated: SeparateResult) -> None:
+        (result,) = each(
+            [Path(separated.input)],
+            lambda path, _: listener.run(path, separated, report),
+            lambda path, line: ListenResult(os.fspath(path), error=line),
+        )
+        if result.error is not None and separated.error is None and not separated.resumed:
+            _clear(separated)
+        results.append(result)
+        if on_result is not None:
+            on_result(result)
+
+    separate(
+        inputs,
+        out,
+        model=model,
+        speakers=speakers,
+        channel=channel,
+        device=device,
+        offline=offline,
+        force=force,
+        progress=follow,
+        on_result=go_on,
+    )
+    return results
+
+
+class _Listener:
+    """The settings of one call, and what is done with each recording once it is separated."""
+
+    def __init__(
+        self,
+        quality_model: StrPath | Any | None,
+        speakers: int | Literal["auto"] | None,
+        channel: int | None,
+        embed_seconds: float,
+        device: Any,
+        offline: bool | None,
+        force: bool,
+        out: str,
+    ) -> None:
+        # Loaded before any work, so that a mistake in its address costs nothing.
+        self._estimator, self._quality_address = load_estimator(quality_model, device=device, offline=offline)
+        self._speakers, self._channel, self._embed_seconds = speakers, channel, embed_seconds
+        self._device, self._force, self._out = device, force, out
+
+    def run(self, path: Path, separated: SeparateResult, report: Callable[[str, float], None]) -> ListenResult:
+        """Judge the tracks of a recording and write its page and its record."""
+        if separated.error is not None:
+            return ListenResult(os.fspath(path), error=separated.error)
+        folder = Path(separated.tracks[0]).parent
+        source = source_of(path, channel=self._channel)
+        settings = {
+            "speakers": self._speakers,
+            "model": separated.model,
+            "quality_model": self._quality_address,
+            "embed_seconds": self._embed_seconds,
+        }
+        if separated.resumed and not self._force:
+            done = _resumed(path, folder, source, settings)
+            if done is not None:
+                return done
+        return self._listen(path, folder, separated, source, settings, report)
+
+    def _listen(
+        self,
+        path: Path,
+        folder: Path,
+        separated: SeparateResult,
+        source: dict[str, Any],
+        settings: dict[str, Any],
+        report: Callable[[str, float], None],
+    ) -> ListenResult:
+        report("judging", _JUDGING)
+        judged = judge(
+            path,
+            separated.tracks,
+            model=self._estimator,
+            channel=self._channel,
+            device=self._device,
+            on_progress=lambda done: report("judging", _JUDGING + (_LOOKING - _JUDGING) * done),
+        )
+        report("looking", _LOOKING)
+        surveys = [_look(path, self._channel), *(_look(Path(track), None) for track in separated.tracks)]
+        turns = find_turns([found.activity_db for found in surveys[1:]])
+        tracks = tuple(
+            ListenTrack(
+                path=track,
+                blind_si_snr_db=finite(verdict.blind_si_snr_db),
+                expected_error_db=finite(verdict.expected_error_db),
+                in_range=verdict.in_range,
+                text=None,
+                turns=tuple(Turn(start, end) for start, end in spans),
+                rms_dbfs=finite(found.rms_dbfs),
+                peak_dbfs=finite(found.peak_dbfs),
+                warnings=tuple(_sentence(warning) for warning in verdict.warnings),
+            )
+            for track, verdict, spans, found in zip(separated.tracks, judged.tracks, turns, surveys[1:], strict=True)
+        )
+        info = probe(path)
+        recording = surveys[0]
+        beside = recording.duration_seconds > self._embed_seconds
+        result = ListenResult(
+            input=os.fspath(path),
+            report=os.fspath(folder / PAGE),
+            num_speakers=separated.num_speakers or len(tracks),
+            at_least=separated.at_least,
+            tracks=tracks,
+            warnings=(*_warnings(separated, info.num_channels, self._channel), *map(_sentence, judged.warnings)),
+            sample_rate=info.sample_rate,
+            num_channels=info.num_channels,
+            duration_seconds=recording.duration_seconds,
+            rms_dbfs=finite(recording.rms_dbfs),
+            peak_dbfs=finite(recording.peak_dbfs),
+            clipped_fraction=recording.clipped_fraction,
+            model=separated.model,
+            quality_model=self._quality_address,
+            settings=settings,
+            source=source,
+            sounds=("recording.opus", *(f"{Path(track).stem}.opus" for track in separated.tracks)) if beside else (),
+            command=self._command(path, separated),
+        )
+        report("writing the page", _WRITING)
+        try:
+            write_page(
+                result,
+                path,
+                surveys,
+                folder,
+                channel=self._channel,
+                on_progress=lambda fraction: report("writing the page", _WRITING + (1 - _WRITING) * fraction),
+            )
+            with written_aside(folder / RECORD) as aside:
+                aside.write_text(result.to_json(), encoding="utf-8")
+        except BaseException:
+            for name in (PAGE, RECORD, *result.sounds):
+                with suppress(OSError):
+                    (folder / name).unlink()
+            raise
+        return result
+
+    def _command(self, path: Path, separated: SeparateResult) -> str:
+        """Give the command line that makes the same page again, with what was counted and chosen spelled out."""
+        words = ["auriscope", "listen", os.fspath(path), "--out", self._out]
+        words += ["--speakers", str(separated.num_speakers)]
+        words += ["--model", separated.model] if separated.model is not None else []
+        words += ["--quality-model", self._quality_address]
+        words += ["--channel", str(self._channel)] if self._channel is not None else []
+        return shlex.join(words)
+
+
+def _look(path: Path, channel: int | None) -> Survey:
+    with AudioReader(path, channel=channel) as reader:
+        return survey(reader.blocks(_BLOCK_FRAMES), reader.info.sample_rate, reader.info.num_frames)
+
+
+def _warnings(separated: SeparateResult, num_channels: int, channel: int | None) -> list[str]:
+    """Say what a listener should know before relying on the page; one sentence each."""
+    found = [_sentence(warning) for warning in separated.warnings]
+    if num_channels > 1 and channel is None:
+        found.append(
+            f"{num_channels} channels were mixed down to one; if one microphone is better than the others, "
+            "choose it with --channel."
+        )
+    if num_channels > 1 and channel is not None:
+        found.append(f"Only channel {channel} of {num_channels} was used (counted from 0).")
+    if separated.num_speakers == 1:
+        found.append("There is a single talker: nothing was separated, and the track is the recording itself.")
+    return found
+
+
+def _sentence(line: str) -> str:
+    return f"{line[:1].upper()}{line[1:]}{'' if line.endswith('.') else '.'}"
+
+
+def _resumed(path: Path, folder: Path, source: dict[str, Any], settings: dict[str, Any]) -> ListenResult | None:
+    """Give the result of an earlier call, if it was made from this file with these settings and is still there."""
+    try:
+        result = ListenResult.read(folder / RECORD)
+    except AuriscopeError:
+        return None
+    names = [PAGE, *(Path(track.path).name for track in result.tracks), *result.sounds]
+    if result.source != source or result.settings != settings or not all((folder / name).is_file() for name in names):
+        return None
+    return dataclasses.replace(result, input=os.fspath(path), resumed=True)
+
+
+def _clear(separated: SeparateResult) -> None:
+    """Take back what separating a recording has just written, because the rest could not be done."""
+    folder = Path(separated.tracks[0]).parent
+    for path in (*map(Path, separated.tracks), folder / SEPARATE_RECORD):
+        with suppress(OSError):
+            path.unlink()
+    with suppress(OSError):
+        folder.rmdir()

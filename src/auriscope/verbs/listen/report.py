@@ -41,10 +41,9 @@ def write_page(
     folder: Path,
     *,
     channel: int | None,
-    embed_seconds: float,
     on_progress: Callable[[float], None],
 ) -> None:
-    """Write ``report.html`` into ``folder``, and the sound beside it when the recording is long.
+    """Write ``report.html`` into ``folder``, and beside it the sounds that ``result`` names.
 
     Args:
         result: what to show.
@@ -52,17 +51,14 @@ def write_page(
         surveys: of the recording, then of every track.
         folder: where the tracks lie.
         channel: the channel of the recording that was used, ``None`` for all mixed down.
-        embed_seconds: the longest recording whose sound goes into the page.
         on_progress: told the done fraction of the sounds, 0 to 1.
     """
-    beside = surveys[0].duration_seconds > embed_seconds
-    sources = [(recording, channel, "recording")]
-    sources += [(folder / Path(track.path).name, None, Path(track.path).stem) for track in result.tracks]
+    sources = [(recording, channel), *((folder / Path(track.path).name, None) for track in result.tracks)]
     sounds = []
-    for index, (path, which, name) in enumerate(sources):
+    for index, (path, which) in enumerate(sources):
         on_progress(index / len(sources))
-        sounds.append(_sound(path, which, folder, f"{name}.opus", beside))
-    page = _page(result, surveys, sounds, beside)
+        sounds.append(_sound(path, which, folder / result.sounds[index] if result.sounds else None))
+    page = _page(result, surveys, sounds)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     html = environment.from_string(_resource("listen.html.j2")).render(page=page)
     with written_aside(folder / "report.html") as aside:
@@ -75,19 +71,20 @@ def _resource(name: str) -> str:
     return resources.files("auriscope.verbs.listen").joinpath(name).read_text(encoding="utf-8")
 
 
-def _sound(path: Path, channel: int | None, folder: Path, name: str, beside: bool) -> str:
-    """Encode a sound and give its address: a file name beside the page, or all of it."""
+def _sound(path: Path, channel: int | None, beside: Path | None) -> str:
+    """Encode a sound and give its address: the name of the file beside the page, or all of it."""
     with AudioReader(path, channel=channel) as reader:
+        # Tracks may go beyond full scale, where Opus would fold them.
         blocks = (np.clip(block, -1.0, 1.0) for block in reader.blocks(_BLOCK_FRAMES))
-        if beside:
-            encode_opus(blocks, reader.sample_rate, folder / name)
-            return name
+        if beside is not None:
+            encode_opus(blocks, reader.sample_rate, beside)
+            return beside.name
         with tempfile.TemporaryDirectory(prefix="auriscope-") as aside:
-            encode_opus(blocks, reader.sample_rate, Path(aside) / name)
-            return data_uri((Path(aside) / name).read_bytes(), "audio/ogg")
+            encode_opus(blocks, reader.sample_rate, Path(aside) / "sound.opus")
+            return data_uri((Path(aside) / "sound.opus").read_bytes(), "audio/ogg")
 
 
-def _page(result: ListenResult, surveys: Sequence[Survey], sounds: Sequence[str], beside: bool) -> dict[str, Any]:
+def _page(result: ListenResult, surveys: Sequence[Survey], sounds: Sequence[str]) -> dict[str, Any]:
     script = _resource("listen.js")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     recording = surveys[0]
@@ -121,7 +118,7 @@ def _page(result: ListenResult, surveys: Sequence[Survey], sounds: Sequence[str]
         "gauge_marks": [(words.decibels(mark, 0), _gauge_place(mark)) for mark in (0.0, 7.0, 14.0)],
         "provenance": _provenance(result),
         "command": result.command,
-        "sound_beside": beside,
+        "sound_beside": bool(result.sounds),
     }
 
 
@@ -240,8 +237,8 @@ def _provenance(result: ListenResult) -> list[tuple[str, str]]:
     counted = "counted from the recording" if asked == "auto" else "as asked for"
     return [
         ("Recording", result.input),
-        ("Separation model", result.model),
-        ("Quality model", result.quality_model),
+        ("Separation model", result.model or "none: one talker needs no separation"),
+        ("Quality model", result.quality_model or "none"),
         ("Talkers", f"{'at least ' if result.at_least else ''}{result.num_speakers}, {counted}"),
         ("Made with", f"auriscope {result.auriscope_version}"),
     ]

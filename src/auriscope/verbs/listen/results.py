@@ -6,12 +6,13 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
+import auriscope
 from auriscope.errors import AuriscopeError
 
 SCHEMA_VERSION = 1
@@ -51,35 +52,47 @@ class ListenResult:
     """What listening to one recording gave; paths are as the caller gave them.
 
     ``num_speakers`` is how many talkers were given or counted; ``at_least`` is true where there may be more than that.
-    ``settings`` and ``source`` say what the result was made with and from, so that the next run can tell whether it
-    still holds.
+    ``model`` is ``None`` where one talker needed no separation. ``settings`` and ``source`` say what the result was
+    made with and from, so that the next run can tell whether it still holds; ``resumed`` is true where it did.
+    ``sounds`` are the names of the files beside the page that it plays, when the recording is too long to go into it.
+    Where ``error`` is not ``None`` it says in one line why there is nothing else.
     """
 
     input: str
-    report: str
-    num_speakers: int
-    at_least: bool
-    tracks: tuple[ListenTrack, ...]
-    warnings: tuple[str, ...]
-    sample_rate: int
-    num_channels: int
-    duration_seconds: float
-    rms_dbfs: float | None
-    peak_dbfs: float | None
-    clipped_fraction: float
-    model: str
-    quality_model: str
-    settings: Mapping[str, Any]
-    source: Mapping[str, Any]
-    auriscope_version: str
-    command: str
+    report: str = ""
+    num_speakers: int = 0
+    at_least: bool = False
+    tracks: tuple[ListenTrack, ...] = ()
+    warnings: tuple[str, ...] = ()
+    sample_rate: int = 0
+    num_channels: int = 0
+    duration_seconds: float = 0.0
+    rms_dbfs: float | None = None
+    peak_dbfs: float | None = None
+    clipped_fraction: float = 0.0
+    model: str | None = None
+    quality_model: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
+    sounds: tuple[str, ...] = ()
+    auriscope_version: str = auriscope.__version__
+    command: str = ""
     schema_version: int = SCHEMA_VERSION
+    resumed: bool = False
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what ``--json`` prints: every field, or ``input`` and ``error`` alone."""
+        if self.error is not None:
+            return {"input": self.input, "error": self.error}
+        return {key: value for key, value in dataclasses.asdict(self).items() if key != "error"}
 
     def to_json(self) -> str:
         """Text of ``report.json``; paths of files beside it are relative to it, so that the folder may be moved."""
         tracks = tuple(dataclasses.replace(track, path=Path(track.path).name) for track in self.tracks)
         moved = dataclasses.replace(self, report=Path(self.report).name, tracks=tracks)
-        return json.dumps(dataclasses.asdict(moved), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+        values = {key: value for key, value in moved.to_dict().items() if key != "resumed"}
+        return json.dumps(values, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -1,0 +1,87 @@
+"""``auriscope listen``: separate, judge, and write a page about each recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from auriscope.cli.console import complain, emit, one_line_for, printable, progress_bar, say
+from auriscope.cli.options import (
+    Channel,
+    Force,
+    Inputs,
+    Json,
+    Offline,
+    Out,
+    QualityModel,
+    SeparationModel,
+    Speakers,
+    Threads,
+    parse_speakers,
+    use_threads,
+)
+
+
+def listen(
+    inputs: Inputs,
+    out: Out = Path("auriscope-out"),
+    speakers: Speakers = None,
+    model: SeparationModel = None,
+    quality_model: QualityModel = None,
+    channel: Channel = None,
+    json: Json = False,
+    offline: Offline = False,
+    force: Force = False,
+    threads: Threads = None,
+) -> None:
+    """Separate recordings, estimate how good each track is, and write a page about each.
+
+    Each recording gets a folder in FOLDER with report.html (opens offline), report.json and a WAV file per talker.
+    What an earlier run has done is not done again. A recording that fails stops no other.
+    """
+    wanted = parse_speakers(speakers, model)
+    use_threads(threads)
+    from auriscope.verbs.listen import listen as run
+
+    failed = False
+
+    def report(result: Any) -> None:
+        nonlocal failed
+        if result.error is not None:
+            failed = True
+            complain(result.error)
+        elif not json:
+            _describe(result)
+        if json:
+            emit(result.to_dict())
+
+    with one_line_for(inputs, json=json), progress_bar("listening") as update:
+        run(
+            list(inputs),
+            out,
+            model=model,
+            quality_model=quality_model,
+            speakers=wanted,
+            channel=channel,
+            offline=offline or None,
+            force=force,
+            progress=lambda state: update(f"{Path(state.input).name}: {state.stage}", state.total_fraction),
+            on_result=report,
+        )
+    if failed:
+        raise typer.Exit(1)
+
+
+def _describe(result: Any) -> None:
+    say(printable(result.input) + (" (done before)" if result.resumed else ""))
+    for number, track in enumerate(result.tracks, start=1):
+        score = "no estimate"
+        if track.blind_si_snr_db is not None:
+            score = f"{track.blind_si_snr_db:.1f} dB ± {track.expected_error_db or 0.0:.1f} dB"
+        unsure = "" if track.in_range in (True, None) else ", outside the trained range"
+        say(f"  talker {number}: {score}{unsure}")
+    for warning in result.warnings:
+        say(f"  note: {printable(warning)}")
+    say(f"  {printable(result.report)}")

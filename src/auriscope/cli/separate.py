@@ -1,0 +1,79 @@
+"""``auriscope separate``: recordings in, one track per talker out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from auriscope.cli.console import complain, emit, one_line_for, printable, progress_bar, say
+from auriscope.cli.options import (
+    Channel,
+    Force,
+    Inputs,
+    Json,
+    Offline,
+    Out,
+    SeparationModel,
+    Speakers,
+    Threads,
+    parse_speakers,
+    use_threads,
+)
+
+
+def separate(
+    inputs: Inputs,
+    out: Out = Path("auriscope-out"),
+    speakers: Speakers = None,
+    model: SeparationModel = None,
+    channel: Channel = None,
+    json: Json = False,
+    offline: Offline = False,
+    force: Force = False,
+    threads: Threads = None,
+) -> None:
+    """Separate recordings into one track per talker.
+
+    Each recording gets a folder in FOLDER with track1.wav and so on, at its own rate, length and level. What an
+    earlier run has done is not done again. A recording that fails stops no other.
+    """
+    wanted = parse_speakers(speakers, model)
+    use_threads(threads)
+    from auriscope.verbs.separate import separate as run
+
+    failed = False
+
+    def report(result: Any) -> None:
+        nonlocal failed
+        if result.error is not None:
+            failed = True
+            complain(result.error)
+        elif not json:
+            _describe(result)
+        if json:
+            emit(result.to_dict())
+
+    with one_line_for(inputs, json=json), progress_bar("separating") as update:
+        run(
+            list(inputs),
+            out,
+            model=model,
+            speakers=wanted,
+            channel=channel,
+            offline=offline or None,
+            force=force,
+            progress=lambda state: update(f"{Path(state.input).name}: {state.stage}", state.total_fraction),
+            on_result=report,
+        )
+    if failed:
+        raise typer.Exit(1)
+
+
+def _describe(result: Any) -> None:
+    say(printable(result.input) + (" (done before)" if result.resumed else ""))
+    for track in result.tracks:
+        say(f"  {printable(track)}")
+    for warning in result.warnings:
+        say(f"  note: {printable(warning)}")
