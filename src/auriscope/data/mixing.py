@@ -40,14 +40,17 @@ class MixingConfig:
             talker silent at the start or the end, for 0.2 to 0.7 of the time; in the other half, one talker begins and
             another ends, and 0.1 to 0.7 of the time they speak together.
         speaker_cap_seconds: a speaker is drawn in proportion to their seconds of speech, but at most this many.
+        same_collection_probability: how often all talkers of a mixture are of one collection of recordings. Talkers of
+            two can be told apart by their microphones and codecs, which no recording of real talkers allows.
         min_utterance_seconds: shorter utterances are left out.
         noise_probability: how often there is noise of the corpus ``noise``.
         snr_db: power of all speech over that of the noise, over the whole mixture.
         room_probability: how often the talkers are in a room. The sources are then the reverberant images.
         measured_room_share: of the rooms, the share that is measured (corpus ``rir``) and not simulated.
         room_bank: the simulated rooms.
-        ramp_batches: the noise and room probabilities rise from zero at the first of these batches to their values at
-            the second; None: they hold from the start. Training that meets easy mixtures first starts sooner.
+        ramp_batches: the probabilities of noise, of rooms and of one collection rise from zero at the first of these
+            batches to their values at the second; None: they hold from the start. Training that meets easy mixtures
+            first starts sooner.
         level_dbfs: RMS level of the mixture, as far as it does not clip: talkers near and far, timid gain settings.
     """
 
@@ -62,6 +65,7 @@ class MixingConfig:
     speed: tuple[float, float] = (0.9, 1.1)
     partial_overlap_probability: float = 0.2
     speaker_cap_seconds: float = 40.0
+    same_collection_probability: float = 0.8
     min_utterance_seconds: float = 1.5
     noise_probability: float = 0.0
     snr_db: tuple[float, float] = (0.0, 20.0)
@@ -79,7 +83,8 @@ class MixingConfig:
             if len(span) != 2 or not span[0] <= span[1]:
                 raise RecipeError(f"{name} must be two numbers, the lower first; it is {getattr(self, name)}")
             object.__setattr__(self, name, span)
-        for name in ("partial_overlap_probability", "noise_probability", "room_probability", "measured_room_share"):
+        shares = ("partial_overlap", "noise", "room", "same_collection")
+        for name in (*(f"{share}_probability" for share in shares), "measured_room_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise RecipeError(f"{name} must lie between 0 and 1; it is {getattr(self, name)}")
         for name in ("sample_rate", "num_sources", "segment_seconds", "batch_size", "speaker_cap_seconds"):
@@ -100,7 +105,7 @@ class MixingConfig:
         return round(self.segment_seconds * self.sample_rate)
 
     def hardness(self, index: int) -> float:
-        """The share in [0, 1] of the noise and room probabilities that holds for a batch."""
+        """The share in [0, 1] of the probabilities of noise, rooms and one collection that holds for a batch."""
         if self.ramp_batches is None:
             return 1.0
         first, last = self.ramp_batches
@@ -225,7 +230,7 @@ def draw_mixture(
     simulated: Rooms | None = None,
     hardness: float = 1.0,
 ) -> MixtureDraw:
-    """Draw a mixture as ``config`` describes it, with ``hardness`` times its probabilities of rooms and noise."""
+    """Draw a mixture as ``config`` describes it, with ``hardness`` times the probabilities that make it hard."""
     fewest = config.num_sources if config.min_sources is None else config.min_sources
     num_talkers = int(rng.integers(fewest, config.num_sources, endpoint=True))
     responses: tuple[int | None, ...] = (None,) * num_talkers
@@ -237,7 +242,8 @@ def draw_mixture(
             responses = rooms.draw(num_talkers, rng)
     active = _overlap(config, num_talkers, rng)
     talkers = []
-    for number, voice in enumerate(voices.draw_voices(num_talkers, rng)):
+    together = bool(rng.random() < hardness * config.same_collection_probability)
+    for number, voice in enumerate(voices.draw_voices(num_talkers, rng, together=together)):
         clip = voice.draw(rng)
         speed = float(rng.uniform(*config.speed))
         # Frames of the clip that a whole mixture takes; a shorter clip begins somewhere within the mixture.

@@ -25,6 +25,11 @@ class Voice:
     clips: NDArray[np.int64]
     cumulative: NDArray[np.float64]
 
+    @property
+    def collection(self) -> str:
+        """Where the talker was recorded: what stands before the colon in the name."""
+        return self.name.partition(":")[0]
+
     def draw(self, rng: np.random.Generator) -> int:
         """Draw a clip, each as often as it is long."""
         return int(self.clips[np.searchsorted(self.cumulative, rng.random(), side="right")])
@@ -62,18 +67,32 @@ class VoicePool:
             weights.append(min(float(seconds_of.sum()), cap_seconds * max(people for _, _, people in items)))
             clips = np.array([clip for clip, _, _ in items], dtype=np.int64)
             self.voices.append(Voice(name, clips, np.cumsum(seconds_of) / seconds_of.sum()))
-        self._cumulative = np.cumsum(weights) / np.sum(weights)
+        self._weights = np.array(weights)
+        self._collections: dict[str, NDArray[np.int64]] = {
+            name: np.array([number for number, voice in enumerate(self.voices) if voice.collection == name])
+            for name in {voice.collection for voice in self.voices}
+        }
 
-    def draw_voices(self, num_voices: int, rng: np.random.Generator) -> list[Voice]:
-        """Draw different talkers, each by weight among those that are left."""
+    def draw_voices(self, num_voices: int, rng: np.random.Generator, *, together: bool = False) -> list[Voice]:
+        """Draw different talkers, each by weight among those that are left.
+
+        With ``together`` all are of the first one's collection, if that has so many.
+        """
         if num_voices > len(self.voices):
             raise CorpusError(f"{num_voices} talkers are asked of corpora that hold {len(self.voices)}; add corpora")
-        chosen: list[int] = []
+        chosen = [self._draw(np.arange(len(self.voices)), rng)]
+        group = self._collections[self.voices[chosen[0]].collection]
+        if not together or len(group) < num_voices:
+            group = np.arange(len(self.voices))
         while len(chosen) < num_voices:
-            number = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
+            number = self._draw(group, rng)
             if number not in chosen:
                 chosen.append(number)
         return [self.voices[number] for number in chosen]
+
+    def _draw(self, group: NDArray[np.int64], rng: np.random.Generator) -> int:
+        cumulative = np.cumsum(self._weights[group])
+        return int(group[np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")])
 
     def num_frames(self, clip: int) -> int:
         """Return the length of a clip in samples."""
