@@ -156,7 +156,8 @@ def resolve(address: str | Path, *, offline: bool | None = None) -> Path:
     shipped = WEIGHTS / text
     if _SHIPPED.fullmatch(text) and (shipped / CONFIG_NAME).is_file():
         return shipped
-    if Path(text).is_dir():
+    # Path of an empty address is the current folder, which nobody means.
+    if text and Path(text).is_dir():
         return Path(text)
     if Path(text).is_file():
         raise CheckpointError(f"{text}: a model is a folder with a {CONFIG_NAME}, not a file")

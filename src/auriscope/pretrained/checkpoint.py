@@ -180,11 +180,11 @@ def _fill(model: Model, tensors: dict[str, Tensor]) -> None:
         raise CheckpointError(f"the weights lack {missing[0]!r}{_more(missing)}: they are of another model")
     if extra:
         raise CheckpointError(f"the weights hold {extra[0]!r}{_more(extra)}, unknown to {model.name}")
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
+    for name, tensor in expected.items():
+        if tensors[name].shape != tensor.shape:
             raise CheckpointError(
-                f"the weights' {name!r} has shape {tuple(tensor.shape)}, and the configuration "
-                f"makes it {tuple(expected[name].shape)}"
+                f"the weights' {name!r} has shape {tuple(tensors[name].shape)}, and the configuration "
+                f"makes it {tuple(tensor.shape)}"
             )
     model.load_state_dict(tensors)
 
