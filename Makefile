@@ -1,0 +1,51 @@
+# The front door. Every target first makes the environment .venv, when it is missing or older than what it is made from.
+# On a machine without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu saves some gigabytes of CUDA.
+
+PYTHON ?= python3
+MINUTES ?= 60
+# Processes of the test run; each gets one thread, so that they do not fight for the cores.
+WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint docs bench shipped
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## make .venv with the package and what tests, lint and docs need
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("auriscope needs Python 3.11 or newer; name one with make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group test --group lint --group docs
+	@touch $@
+
+demo: install ## make a short recording, listen to it, and write its report into demo/
+	$(BIN)/python -m auriscope.verbs.demo --out demo
+
+test: lint ## lint, then all tests with doctests and coverage
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
+
+lint: install ## ruff, mypy and the layers of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: install ## build the documentation into site/; any warning fails
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --jobs auto --builder html docs site
+
+bench: install ## print every figure of the documentation, side by side with its peer (needs AURISCOPE_CORPORA)
+	PYTHON=$(PYTHON) benchmarks/peers.sh
+	@for script in $(filter-out benchmarks/fit_%,$(wildcard benchmarks/*.py)); do \
+	  echo "== $$script"; $(BIN)/python $$script || exit 1; \
+	done
+
+shipped: install ## train every shipped model for MINUTES=60 in all, the neediest first, going on where it stopped
+	$(BIN)/python -m auriscope.verbs.shipped --minutes $(MINUTES)

@@ -1,0 +1,39 @@
+"""How Sphinx builds the documentation: guides in Markdown, the API from the docstrings; see docs/decisions/0007."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as installed_version
+
+project = "auriscope"
+author = "the auriscope authors"
+copyright = "the auriscope authors; Apache-2.0"
+release = version = installed_version("auriscope")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.apidoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build"]
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+# A page for each package with all its modules, written at every build: a new module is documented without a list to
+# keep.
+apidoc_modules = [{"path": "../src/auriscope", "destination": "api"}]
+apidoc_module_first = True
+apidoc_automodule_options = {"members", "show-inheritance"}
+# Re-exported names are documented where they are defined, and values (paths of this machine among them) not at all:
+# the defaults of a configuration stand in its signature.
+autodoc_default_options = {"members": True, "show-inheritance": True, "ignore-module-all": True, "no-value": True}
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+napoleon_numpy_docstring = False
+
+html_theme = "furo"
+html_title = f"auriscope {release}"
+html_copy_source = False

@@ -1,0 +1,36 @@
+"""What all tests share: where data, peers or a browser are promised, no test may be skipped for want of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+# What AURISCOPE_REQUIRE may name, and the words by which a skip's reason tells that it is missing.
+NEEDS = {"corpora": "AURISCOPE_CORPORA", "peers": "peers' environment", "browser": "chromium"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    unknown = set(_required()) - set(NEEDS)
+    if unknown:
+        raise pytest.UsageError(f"AURISCOPE_REQUIRE names {unknown.pop()!r}; it may name {', '.join(NEEDS)}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip into a failure where what is missing is required."""
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2]
+        missing = [name for name in _required() if NEEDS[name] in reason]
+        if missing:
+            report.outcome = "failed"
+            report.longrepr = f"AURISCOPE_REQUIRE={missing[0]}, but {reason}"
+    return report
+
+
+def _required() -> list[str]:
+    return os.environ.get("AURISCOPE_REQUIRE", "").split()
