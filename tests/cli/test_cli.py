@@ -513,7 +513,7 @@ def test_as_a_process(
 
 
 def test_killed_and_run_again(recording: Callable[..., Path], separator: Path, estimator: Path, tmp_path: Path) -> None:
-    paths = [recording(f"{name}.wav", seconds=4.0, seed=seed) for seed, name in enumerate("abcdef")]
+    paths = [recording(f"{name}.wav", seconds=1.0, seed=seed) for seed, name in enumerate("abcd")]
     options = ["--model", separator, "--quality-model", estimator, "--out", tmp_path / "out", "--json"]
     command = [sys.executable, "-c", "from auriscope.cli import main; main()", "listen", *paths, *options]
     process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True)

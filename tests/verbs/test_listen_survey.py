@@ -48,7 +48,7 @@ def test_a_tone_lies_in_its_row_at_its_level(hertz: float) -> None:
     rows = row_hertz(NUM_ROWS, found.top_hertz)
     loudest = rows[np.argmax(middle)]
     assert loudest == pytest.approx(hertz, rel=0.05)
-    # A sine of amplitude 0.1 lies 20 dB under a full-scale one; a tone between two bins loses 1.4 dB, and rows add a little.
+    # A sine of amplitude 0.1 lies 20 dB under a full-scale one; between two bins it loses 1.4 dB, and rows add a bit.
     assert middle.max() == pytest.approx(-20.0, abs=2.0)
     assert found.rms_dbfs == pytest.approx(-23.01, abs=0.05)
     assert np.median(found.activity_db) == pytest.approx(-23.01, abs=0.2)

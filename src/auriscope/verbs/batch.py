@@ -179,13 +179,14 @@ def _owner(folder: Path) -> str | None:
 
 
 def _is_result(path: Path) -> bool:
-    """Whether a record beside the file lists it as a track."""
+    """Whether a record beside the file lists it as a track, or as a sound that a page plays."""
     for record_path in path.parent.glob("*.json"):
         record = read_record(path.parent, record_path.name) or {}
         tracks = record.get("tracks")
         if not isinstance(record.get("source"), dict) or not isinstance(tracks, list):
             continue
         names = [track.get("path") if isinstance(track, dict) else track for track in tracks]
+        names += record["sounds"] if isinstance(record.get("sounds"), list) else []
         if path.name in names:
             return True
     return False

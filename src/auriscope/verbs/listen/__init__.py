@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from auriscope.errors import AuriscopeError
+from auriscope.pretrained.addresses import resolve
+from auriscope.pretrained.files import read_config
 from auriscope.separation.long import Separator
 from auriscope.signal.files import AudioReader, probe
 from auriscope.signal.outputs import written_aside
@@ -57,7 +59,7 @@ def listen(
     Beside the page lie ``report.json`` with the same facts and the tracks, ``track1.wav`` and so on, as ``separate``
     writes them. The page is one file that opens offline; the sound of a recording longer than ``embed_seconds`` lies
     beside it. A file that fails yields a result with an ``error``, leaves nothing behind and stops no other. A file
-    done earlier with the same settings is not done again.
+    done earlier with the same settings and weights is not done again, if the models are given by their addresses.
 
     Args:
         inputs: recordings and folders of them; see ``signal.files`` for the formats. Any rate, channels and length.
@@ -140,6 +142,11 @@ class _Listener:
     ) -> None:
         # Loaded before any work, so that a mistake in its address costs nothing.
         self._estimator, self._quality_address = load_estimator(quality_model, device=device, offline=offline)
+        # The address may later stand for other weights; a model that was handed in cannot be told from others at all.
+        given = quality_model is not None and not isinstance(quality_model, str | os.PathLike)
+        self._quality_weights = (
+            None if given else read_config(resolve(self._quality_address, offline=offline))["weights_sha256"]
+        )
         self._speakers, self._channel, self._embed_seconds = speakers, channel, embed_seconds
         self._device, self._force, self._out = device, force, out
 
@@ -152,10 +159,10 @@ class _Listener:
         settings = {
             "speakers": self._speakers,
             "model": separated.model,
-            "quality_model": self._quality_address,
+            "quality_weights": self._quality_weights,
             "embed_seconds": self._embed_seconds,
         }
-        if separated.resumed and not self._force:
+        if separated.resumed and self._quality_weights is not None and not self._force:
             done = _resumed(path, folder, source, settings)
             if done is not None:
                 return done
