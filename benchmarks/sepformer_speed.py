@@ -4,7 +4,8 @@
 
 Each measurement is a process of its own, so that neither side's memory shows in the other's; the two sides take
 turns, so that whatever else the machine does falls on both. Time is that of one forward pass without gradients,
-after a short one to warm up; memory is the process's peak resident size, interpreter and libraries included, also
+after a short one to warm up; CPU time adds up the threads, and is the fairer figure on a busy machine (with one
+thread, as waiting threads spin); memory is the process's peak resident size, interpreter and libraries included, also
 shown without what the process held before the first pass.
 SpeechBrain runs in the peers' environment (benchmarks/peers.sh, or AURISCOPE_PEERS_PYTHON).
 """
@@ -62,12 +63,21 @@ def measure(side: str, folder: Path, seconds: float, threads: int) -> None:
     mixture = 0.1 * torch.randn(1, int(seconds * SAMPLE_RATE))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     model(mixture[:, :SAMPLE_RATE])
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     estimates = model(mixture)
-    elapsed = time.perf_counter() - start
+    elapsed, cpu_elapsed = time.perf_counter() - start, time.process_time() - cpu_start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     torch.save(estimates if side == "ours" else estimates.transpose(1, 2).contiguous(), folder / f"{side}.pt")
-    print(json.dumps({"seconds": elapsed, "peak_mb": peak / 1024, "grown_mb": (peak - before) / 1024}))
+    print(
+        json.dumps(
+            {
+                "seconds": elapsed,
+                "cpu_seconds": cpu_elapsed,
+                "peak_mb": peak / 1024,
+                "grown_mb": (peak - before) / 1024,
+            }
+        )
+    )
 
 
 def main() -> None:
@@ -116,10 +126,13 @@ def compare(options: argparse.Namespace) -> None:
         print(json.dumps({**medians, "ratios": ratios, "largest_difference": difference}))
         return
     print(f"SepFormer, {options.seconds:g} s at 8 kHz, {options.threads} threads, medians of {options.repeats}")
-    print(f"{'':14}{'time (s)':>12}{'peak (MB)':>12}{'growth (MB)':>12}")
+    print(f"{'':14}{'time (s)':>12}{'CPU (s)':>12}{'peak (MB)':>12}{'growth (MB)':>12}")
     for label, row in (("auriscope", medians["ours"]), ("SpeechBrain", medians["peer"]), ("ratio", ratios)):
         digits = 3 if label == "ratio" else 1
-        print(f"{label:14}" + "".join(f"{row[key]:12.{digits}f}" for key in ("seconds", "peak_mb", "grown_mb")))
+        print(
+            f"{label:14}"
+            + "".join(f"{row[key]:12.{digits}f}" for key in ("seconds", "cpu_seconds", "peak_mb", "grown_mb"))
+        )
     print(
         f"largest difference of the estimates: {difference:.1e} (peak of the estimates {peer.abs().max().item():.2f})"
     )

@@ -60,7 +60,7 @@ def main(folder: Path) -> None:
         # Gains that bring the estimates to the level of the mixture, where 1e-4 means something.
         encoder = next(p for key, p in model.named_parameters() if key.startswith("encoder"))
         decoder = next(p for key, p in model.named_parameters() if key.startswith("decoder"))
-        mixtures = [torch.randn(2, length) * 0.2 for length in (1600, 4003)]
+        mixtures = [torch.randn(2, length) * 0.2 for length in ((1203,) if case.endswith("default") else (1203, 2400))]
         encoder.mul_(1 / encoder.square().sum((1, 2)).mean().sqrt())
         decoder.mul_(0.2 / estimate(model, name, mixtures[0]).std())
         checkpoint = save(model, name)

@@ -344,7 +344,7 @@ class MaskingModel(Model):
         frame_lengths = None
         if lengths is not None:
             valid = length_mask(lengths, num_samples)
-            mixture = mixture * valid
+            mixture = mixture.masked_fill(~valid, 0)
             frame_lengths = self.encoder.num_frames(lengths)
         features = self.encoder(mixture).transpose(1, 2)
         masked = self.masker(features, frame_lengths) * features[:, None]

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from auriscope.separation.dprnn import DPRNN, SMALL_16K, DPRNNConfig, RecurrentPath
+
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"multiply_concatenate": True, "mask_activation": "relu"},
+    {"cell": "gru", "bidirectional": False, "norm": "channel", "num_layers": 2},
+    {"num_sources": 3, "hop_size": 3, "cell": "rnn", "kernel_size": 10, "stride": 3},
+]
+
+
+def test_the_papers_size() -> None:
+    model = DPRNN(DPRNNConfig())
+    assert round(model.num_parameters / 1e6, 1) == 2.6
+    # Asteroid's default, counted there.
+    asteroid = DPRNNConfig(bottleneck_channels=128, kernel_size=16, stride=8, chunk_size=100, hop_size=50)
+    assert DPRNN(asteroid).num_parameters == 3_652_865
+    assert DPRNN(SMALL_16K).num_parameters == pytest.approx(1.15e6, rel=0.03)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_padding_changes_nothing(variant: dict[str, Any], check_padding: Any) -> None:
+    check_padding(DPRNN(DPRNNConfig(**{**DPRNN.Tiny, **variant})))
+
+
+@pytest.mark.parametrize("slice_positions", [1, 64, 200])
+def test_slices_give_what_the_whole_gives(slice_positions: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = DPRNN(DPRNNConfig(**DPRNN.Tiny)).eval()
+    mixture = torch.randn(2, 900)
+    lengths = torch.tensor([900, 431])
+    whole = model(mixture, lengths)
+    monkeypatch.setattr(RecurrentPath, "slice_positions", slice_positions)
+    with torch.no_grad():
+        torch.testing.assert_close(model(mixture, lengths), whole, atol=1e-6, rtol=1e-5)
+
+
+def test_bfloat16_is_close() -> None:
+    torch.manual_seed(0)
+    model = DPRNN(DPRNNConfig(**DPRNN.Tiny)).eval()
+    mixture = torch.randn(2, 800)
+    exact = model(mixture)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model(mixture)
+    assert rough.dtype == torch.float32
+    assert 0 < (rough - exact).norm() < 0.05 * exact.norm()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"norm": "cumulative"}, "norm is"), ({"cell": "qrnn"}, "cell is"), ({"hop_size": 251}, "hop_size")],
+)
+def test_impossible_configurations(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DPRNNConfig(**values)
