@@ -171,12 +171,12 @@ class SiSnrEstimator(Model, name="quality/sisnr"):
         p_x, p_e, p_r, p_o, p_n = (self._energy(signal, signal) for signal in (x, e, r, o, n))
         maps = [_log(power) for power in (p_x, p_e, p_r, p_o, p_n)]
         for other, power in ((x, p_x), (r, p_r), (o, p_o)):
-            maps.append(self._energy(e, other) / (p_e * power + 1e-10).sqrt())
+            maps.append(self._energy(e, other) / (p_e * power + 1e-12).sqrt())
         inside = _inside(p_e.shape[-1], lengths // self.config.hop + 1)[:, None]
         weights = (p_e.sum(-2) + 1e-6) * inside
         weights = weights / weights.sum(-1, keepdim=True)
         num_values = self.config.num_bands * (lengths[:, None] // self.config.hop + 1)
-        powers = [_log(power.sum((-2, -1)) / num_values) for power in (p_r, p_o, p_n)]
+        powers = [_log((power.sum(-2) * inside).sum(-1) / num_values) for power in (p_r, p_o, p_n)]
         similar = (gram.abs() * (1 - torch.eye(gram.shape[-1], device=gram.device))).sum(-1)
         overall = [*powers, cross[..., 0].abs(), gains[..., 0], similar, gram.diagonal(dim1=1, dim2=2)]
         return torch.stack(maps, dim=2), weights, torch.stack(overall, dim=-1)
