@@ -23,6 +23,7 @@ Fingerprint = Callable[[Array, int], npt.NDArray[Any]]
 
 BLOCK_SECONDS = 0.04
 _FLOOR_DBFS = -70.0
+_CLEAR_MARGIN = 0.2
 _LEVELS = np.arange(-100.0, 21.0)
 
 
@@ -249,21 +250,30 @@ class ChunkJoiner:
         """Return the order that suits the profiles best, and how certain it is (0 to 1)."""
         if len(run.candidates) == 1:
             return run.candidates[0], 1.0
-        scores = []
         total = max(sum(run.seconds), 1e-9)
+        best: tuple[float, Permutation] | None = None
+        # Orders that differ only in which empty profile a new voice goes to are one choice, by its voices.
+        scores: dict[tuple[int | None, ...], float] = {}
         for order in run.candidates:
             score = 0.0
+            places: list[int | None] = [None] * self._num_sources
             for track, output in enumerate(order):
                 embedding = embeddings[output]
                 if embedding is None:
                     continue
                 similarity = self.profiles[track].similarity(embedding)
-                known = self._config.new_voice_similarity if similarity is None else similarity
-                score += known * run.seconds[output] / total
-            scores.append(score)
-        ranked = sorted(range(len(scores)), key=lambda index: -scores[index])
-        margin = scores[ranked[0]] - scores[ranked[1]]
-        return run.candidates[ranked[0]], float(min(1.0, margin / 0.2))
+                if similarity is None:
+                    similarity = self._config.new_voice_similarity
+                else:
+                    places[output] = track
+                score += similarity * run.seconds[output] / total
+            scores[tuple(places)] = score
+            if best is None or score > best[0]:
+                best = score, order
+        assert best is not None
+        ranked = sorted(scores.values(), reverse=True)
+        margin = ranked[0] - ranked[1] if len(ranked) > 1 else _CLEAR_MARGIN
+        return best[1], float(min(1.0, margin / _CLEAR_MARGIN))
 
     def _embed(self, speech: list[Array], seconds: float) -> npt.NDArray[np.float64] | None:
         """Fingerprint the collected speech, or None where there is too little of it."""
