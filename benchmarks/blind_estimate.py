@@ -3,9 +3,9 @@
     python benchmarks/blind_estimate.py --estimator quality/sisnr.pooled --separator separation/bandsplit.mini \
         --separator runs/convtasnet/model --out build/blind_estimate
 
-Every separator separates every mixture of the sets (two talkers, test split); every estimator judges all tracks.
-Written are ``tracks.csv`` (one row per track, estimator and separator), ``table.md`` and ``table.csv`` (Pearson,
-Spearman, mean absolute error, mean error, the coverage of the 80 % intervals and the share in range), and
+Every separator separates every mixture of the sets (two talkers, test split); every estimator judges all tracks as
+``judge`` does. Written are ``tracks.csv`` (one row per track, estimator and separator), ``table.md`` and ``table.csv``
+(Pearson, Spearman, mean absolute error, mean error, the coverage of the 80 % intervals and the share in range), and
 ``scatter.png``. Intervals are 95 % bootstrap intervals over mixtures: tracks of one mixture, and its separations by
 several separators, are resampled together. REAL-M's published figures stand below the table (other data).
 """
@@ -24,7 +24,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from auriscope.data import evaluation_set
 from auriscope.pretrained import load
-from auriscope.quality import coverage, true_si_snr
+from auriscope.quality import coverage, predict_long, true_si_snr
 from auriscope.quality.task import separator_function
 from auriscope.signal.resampling import resample
 
@@ -81,7 +81,9 @@ def measure(
                 true, _ = true_si_snr(tracks, item.sources[None])
                 for address, judge in judges.items():
                     rate = judge.config.sample_rate
-                    prediction = judge.predict(*(resample(x, items.sample_rate, rate) for x in (mixture, tracks)))
+                    prediction = predict_long(
+                        judge, *(resample(x[0], items.sample_rate, rate) for x in (mixture, tracks))
+                    )
                     for track in range(tracks.shape[1]):
                         yield {
                             "estimator": address,

@@ -7,6 +7,7 @@ from auriscope.quality.degrade import degrade, true_si_snr
 from auriscope.quality.estimator import SiSnrConfig, SiSnrEstimator
 from auriscope.quality.pool import Pool, QualityBatches, generate_pool
 from auriscope.quality.realm import RealMConfig, RealMEstimator
+from auriscope.quality.windows import WindowScores, predict_long
 
 __all__ = [
     "REASONS",
@@ -18,8 +19,10 @@ __all__ = [
     "RealMEstimator",
     "SiSnrConfig",
     "SiSnrEstimator",
+    "WindowScores",
     "coverage",
     "degrade",
     "generate_pool",
+    "predict_long",
     "true_si_snr",
 ]

@@ -16,7 +16,7 @@ import torch
 
 from auriscope.errors import AudioFileError, AuriscopeError
 from auriscope.pretrained import list_shipped, load
-from auriscope.quality import REASONS
+from auriscope.quality import REASONS, Prediction, WindowScores
 from auriscope.signal.files import AudioReader
 from auriscope.signal.levels import LevelMeter
 from auriscope.signal.outputs import printable
@@ -101,10 +101,8 @@ def judge(
 ) -> JudgeResult:
     """Estimate how good separated tracks of a mixture are; with references, measure it too.
 
-    The estimator sees windows of a few seconds. A track's windows are put together as their energies are in SI-SNR:
-    with the energy e of the track in a window and its estimated error share f = 1 / (1 + 10^(SI-SNR / 10)), the whole
-    has the error share sum(e f) / sum(e), so that windows count by how much of the track is in them. The expected error
-    is the mean over the windows, weighted by e. Memory does not grow with the recording.
+    The estimator sees windows of a few seconds, which count by how much of the track is in them: see
+    :mod:`auriscope.quality.windows`. Memory does not grow with the recording.
 
     Exact values are computed over the whole of the files, at the lowest of their sample rates, with references and
     tracks matched in the order of the best sum of SI-SNR; definitions in :mod:`auriscope.metrics`.
@@ -234,31 +232,10 @@ def _windows(readers: Sequence[AudioReader], window_frames: int) -> Iterator[Flo
         yield waiting
 
 
-class _Gathered:
-    """Sums over a recording's windows, per track; everything is weighted by the track's energy in the window."""
-
-    def __init__(self, num_tracks: int) -> None:
-        self.energy = np.zeros(num_tracks)
-        self.error_energy = np.zeros(num_tracks)
-        self.expected = np.zeros(num_tracks)
-        self.outside = np.zeros((num_tracks, len(REASONS)))
-
-    def add(self, window: FloatArray, estimator: Any) -> None:
-        """Judge a window (1 + tracks, time)."""
-        signals = torch.from_numpy(window)[None].to(next(estimator.parameters()).device)
-        prediction = estimator.predict(signals[:, 0], signals[:, 1:])
-        score = prediction.score_db[0].double().cpu().numpy()
-        energy = np.square(window[1:], dtype=np.float64).sum(axis=1)
-        self.energy += energy
-        self.error_energy += energy / (1 + 10 ** (score / 10))
-        self.expected += energy * prediction.expected_error_db[0].double().cpu().numpy()
-        self.outside += energy[:, None] * prediction.outside[0].cpu().numpy()
-
-
 def _judge_blindly(
     readers: Sequence[AudioReader], tracks: Sequence[StrPath], estimator: Any, notify: Callable[[float], None]
 ) -> tuple[list[TrackJudgement], list[str]]:
-    gathered = _Gathered(len(tracks))
+    scores = WindowScores(estimator, len(tracks))
     meters = [LevelMeter() for _ in readers]
     rate = readers[0].sample_rate
     total = max(1, round(readers[0].info.duration_seconds * rate))
@@ -266,15 +243,17 @@ def _judge_blindly(
         for meter, signal in zip(meters, window, strict=True):
             meter.update(signal)
         if window.shape[1] >= _MIN_SECONDS * rate and np.any(window[0]):
-            gathered.add(window, estimator)
+            signals = torch.from_numpy(window)
+            scores.add(signals[0], signals[1:])
         notify(min(1.0, meters[0].num_samples / total))
     reason = None
     if meters[0].num_samples < _MIN_SECONDS * rate:
         reason = f"too short to be judged: {meters[0].num_samples / rate:.4f} s"
     elif meters[0].is_silent:
         reason = "the mixture is digital silence: nothing can be judged"
+    prediction = scores.result()
     found = [
-        _judgement(os.fspath(path), number, gathered, estimator, reason or _silence(meter))
+        _judgement(os.fspath(path), number, prediction, reason or _silence(meter))
         for number, (path, meter) in enumerate(zip(tracks, meters[1:], strict=True))
     ]
     return found, [reason] if reason is not None else []
@@ -284,20 +263,15 @@ def _silence(meter: LevelMeter) -> str | None:
     return "the track is digital silence: nothing can be judged" if meter.is_silent else None
 
 
-def _judgement(path: str, number: int, gathered: _Gathered, estimator: Any, reason: str | None) -> TrackJudgement:
-    energy = gathered.energy[number]
-    share = float(gathered.error_energy[number] / energy) if energy > 0 else math.nan
-    if reason is None and not 0 < share < 1:
+def _judgement(path: str, number: int, prediction: Prediction, reason: str | None) -> TrackJudgement:
+    score, expected = float(prediction.score_db[0, number]), float(prediction.expected_error_db[0, number])
+    if reason is None and not (math.isfinite(score) and math.isfinite(expected)):
         reason = "the estimator gave no number for this track"
     if reason is not None:
         return TrackJudgement(path, None, None, None, (reason,))
-    score = 10 * math.log10((1 - share) / share)
-    # A few odd windows do not make a recording unknown; most of the track's energy must lie in such.
-    outside = {name for name, part in zip(REASONS, gathered.outside[number] / energy, strict=True) if part > 0.5}
-    if not estimator.config.minimum_db <= score <= estimator.config.maximum_db:
-        outside.add("score")
-    warnings = tuple(_OUTSIDE[name] for name in REASONS if name in outside)
-    return TrackJudgement(path, score, float(gathered.expected[number] / energy), not outside, warnings)
+    outside = prediction.outside[0, number].tolist()
+    warnings = tuple(_OUTSIDE[name] for name, is_outside in zip(REASONS, outside, strict=True) if is_outside)
+    return TrackJudgement(path, score, expected, not any(outside), warnings)
 
 
 def _measure(
