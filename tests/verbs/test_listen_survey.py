@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from auriscope.verbs.listen.pictures import frequency_ticks, spectrogram_png, time_ticks, waveform_path
+from auriscope.verbs.listen.pictures import frequency_ticks, loud_level_db, spectrogram_png, time_ticks, waveform_path
 from auriscope.verbs.listen.survey import (
     ENVELOPE_COLUMNS,
     NUM_COLUMNS,
@@ -161,3 +161,13 @@ def test_ticks_lie_inside_and_in_order() -> None:
         assert 1 <= len(ticks) <= 10
         assert all(0.0 <= place <= 97.0 for _, place in ticks)
         assert len({label for label, _ in ticks}) == len(ticks)
+
+
+def test_silence_is_drawn_as_background() -> None:
+    import io
+
+    from PIL import Image
+
+    found = survey([np.zeros(16000, dtype=np.float32)], 16000, 16000)
+    picture = Image.open(io.BytesIO(spectrogram_png(found.spectrogram_db, loud_level_db(found.spectrogram_db))))
+    assert np.asarray(picture.convert("L")).min() == 255

@@ -18,7 +18,7 @@ def evaluate(
     ],
     sets: Annotated[
         list[str],
-        typer.Argument(metavar="SET…", help="Evaluation sets, such as libri2mix-mini-clean.", show_default=False),
+        typer.Argument(metavar="SET", help="Evaluation sets, such as libri2mix-mini-clean.", show_default=False),
     ],
     split: Annotated[str, typer.Option("--split", metavar="test|valid", help="Part of the set.")] = "test",
     separator: Annotated[

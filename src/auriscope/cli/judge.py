@@ -16,7 +16,7 @@ def judge(
         Path, typer.Argument(metavar="MIXTURE", help="The recording before separation.", show_default=False)
     ],
     tracks: Annotated[
-        list[Path], typer.Argument(metavar="TRACK…", help="The separated tracks, one per talker.", show_default=False)
+        list[Path], typer.Argument(metavar="TRACK", help="The separated tracks, one per talker.", show_default=False)
     ],
     ref: Annotated[
         list[Path] | None,

@@ -28,7 +28,7 @@ def parse_speakers(value: str | None, model: str | None) -> Literal["auto"] | in
 Inputs = Annotated[
     list[Path],
     typer.Argument(
-        metavar="INPUT…",
+        metavar="INPUT",
         help="Recordings (WAV, FLAC, Ogg, Opus, MP3; any rate, any number of channels, any length) or folders of them.",
         show_default=False,
     ),

@@ -18,7 +18,7 @@ def train(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]…", help="Changes to the recipe, such as training.learning_rate=3e-4."),
+        typer.Argument(metavar="KEY=VALUE", help="Changes to the recipe, such as training.learning_rate=3e-4."),
     ] = None,
     run: Annotated[
         Path | None,

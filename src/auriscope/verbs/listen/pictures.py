@@ -42,8 +42,8 @@ def spectrogram_png(spectrogram_db: FloatArray, top_db: float) -> bytes:
 
 
 def loud_level_db(spectrogram_db: FloatArray) -> float:
-    """Level that a spectrogram's strongest colour should stand for: nearly its loudest point."""
-    return float(np.percentile(spectrogram_db, 99.8)) if spectrogram_db.size else 0.0
+    """Level that a spectrogram's strongest colour should stand for: nearly its loudest point, and never silence."""
+    return max(float(np.percentile(spectrogram_db, 99.8)), -RANGE_DB)
 
 
 def waveform_path(envelope: FloatArray, full_scale: float) -> str:

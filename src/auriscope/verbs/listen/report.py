@@ -125,7 +125,7 @@ def _page(result: ListenResult, surveys: Sequence[Survey], sounds: Sequence[str]
 def _view(survey: Survey, sound: str, top_db: float, full_scale: float) -> dict[str, Any]:
     return {
         "sound": sound,
-        "peak": f"{words.decibels(survey.peak_dbfs)} dBFS",
+        "peak": words.level(survey.peak_dbfs),
         "top": words.frequency(survey.top_hertz),
         "waveform": waveform_path(survey.envelope, full_scale),
         "spectrogram": data_uri(spectrogram_png(survey.spectrogram_db, top_db), "image/png"),
@@ -149,8 +149,8 @@ def _track(index: int, track: ListenTrack, view: dict[str, Any], total_seconds: 
         "file": Path(track.path).name,
         "facts": [
             ("Heard", talk),
-            ("Level", f"{words.decibels(track.rms_dbfs)} dBFS"),
-            ("Peak", f"{words.decibels(track.peak_dbfs)} dBFS"),
+            ("Level", words.level(track.rms_dbfs)),
+            ("Peak", words.level(track.peak_dbfs)),
         ],
     }
     if track.blind_si_snr_db is not None:
@@ -219,6 +219,8 @@ def _facts(result: ListenResult) -> list[str]:
 def _headline(result: ListenResult, recording: Survey) -> str:
     if recording.is_silent:
         return "There is nothing to hear in this recording."
+    if all(track.blind_si_snr_db is None for track in result.tracks):
+        return "There is too little to hear in this recording to tell talkers apart."
     if result.num_speakers == 1 and not result.at_least:
         return "One talker: the recording is given back as one track."
     talkers = words.count(result.num_speakers, "talker")
@@ -226,19 +228,19 @@ def _headline(result: ListenResult, recording: Survey) -> str:
 
 
 def _recording_facts(result: ListenResult) -> list[tuple[str, str]]:
-    facts = [("Level", f"{words.decibels(result.rms_dbfs)} dBFS"), ("Peak", f"{words.decibels(result.peak_dbfs)} dBFS")]
+    facts = [("Level", words.level(result.rms_dbfs)), ("Peak", words.level(result.peak_dbfs))]
     if result.clipped_fraction > 0:
         facts.append(("Clipped", f"{100 * result.clipped_fraction:.2g} %"))
     return facts
 
 
 def _provenance(result: ListenResult) -> list[tuple[str, str]]:
-    asked = result.settings.get("speakers")
-    counted = "counted from the recording" if asked == "auto" else "as asked for"
+    chosen = {"auto": "counted in the recording", None: "as many as the model separates"}
+    how = chosen.get(result.settings.get("speakers"), "as asked for")
     return [
         ("Recording", result.input),
         ("Separation model", result.model or "none: one talker needs no separation"),
         ("Quality model", result.quality_model or "none"),
-        ("Talkers", f"{'at least ' if result.at_least else ''}{result.num_speakers}, {counted}"),
+        ("Talkers", f"{'at least ' if result.at_least else ''}{result.num_speakers}, {how}"),
         ("Made with", f"auriscope {result.auriscope_version}"),
     ]

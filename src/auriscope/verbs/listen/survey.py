@@ -201,7 +201,7 @@ class _Spectrogram:
         self._rest = self._rest[num_frames * hop :]
 
     def finish(self) -> FloatArray:
-        self.update(np.zeros(len(self._window), dtype=np.float32))
+        self.update(np.zeros(len(self._window) // 2, dtype=np.float32))
         used = max(1, int(np.count_nonzero(self._counts)))
         mean = self._power[:used] / np.maximum(self._counts[:used, None], 1)
         # Relative to a full-scale sine, whose window gathers a quarter of the window's squared sum.

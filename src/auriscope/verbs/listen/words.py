@@ -41,6 +41,15 @@ def decibels(value: float | None, digits: int = 1) -> str:
     return f"{rounded:.{digits}f}".replace("-", "−")
 
 
+def level(value_dbfs: float | None) -> str:
+    """Write a level relative to full scale.
+
+    >>> level(-23.01), level(None)
+    ('−23.0 dBFS', 'silent')
+    """
+    return f"{decibels(value_dbfs)} dBFS" if value_dbfs is not None and math.isfinite(value_dbfs) else "silent"
+
+
 def share(seconds: float, total_seconds: float) -> str:
     """Write how much of the time something takes.
 
