@@ -48,9 +48,8 @@ class MixingConfig:
         room_probability: how often the talkers are in a room. The sources are then the reverberant images.
         measured_room_share: of the rooms, the share that is measured (corpus ``rir``) and not simulated.
         room_bank: the simulated rooms.
-        ramp_batches: the probabilities of noise, of rooms and of one collection rise from zero at the first of these
-            batches to their values at the second; None: they hold from the start. Training that meets easy mixtures
-            first starts sooner.
+        ramp_batches: the noise and room probabilities rise from zero at the first of these batches to their values at
+            the second; None: they hold from the start. Training that meets easy mixtures first starts sooner.
         level_dbfs: RMS level of the mixture, as far as it does not clip: talkers near and far, timid gain settings.
     """
 
@@ -105,7 +104,7 @@ class MixingConfig:
         return round(self.segment_seconds * self.sample_rate)
 
     def hardness(self, index: int) -> float:
-        """The share in [0, 1] of the probabilities of noise, rooms and one collection that holds for a batch."""
+        """The share in [0, 1] of the noise and room probabilities that holds for a batch."""
         if self.ramp_batches is None:
             return 1.0
         first, last = self.ramp_batches
@@ -230,7 +229,7 @@ def draw_mixture(
     simulated: Rooms | None = None,
     hardness: float = 1.0,
 ) -> MixtureDraw:
-    """Draw a mixture as ``config`` describes it, with ``hardness`` times the probabilities that make it hard."""
+    """Draw a mixture as ``config`` describes it, with ``hardness`` times its noise and room probabilities."""
     fewest = config.num_sources if config.min_sources is None else config.min_sources
     num_talkers = int(rng.integers(fewest, config.num_sources, endpoint=True))
     responses: tuple[int | None, ...] = (None,) * num_talkers
@@ -242,7 +241,7 @@ def draw_mixture(
             responses = rooms.draw(num_talkers, rng)
     active = _overlap(config, num_talkers, rng)
     talkers = []
-    together = bool(rng.random() < hardness * config.same_collection_probability)
+    together = bool(rng.random() < config.same_collection_probability)
     for number, voice in enumerate(voices.draw_voices(num_talkers, rng, together=together)):
         clip = voice.draw(rng)
         speed = float(rng.uniform(*config.speed))
