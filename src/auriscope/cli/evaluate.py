@@ -22,8 +22,10 @@ def evaluate(
     ],
     split: Annotated[str, typer.Option("--split", metavar="test|valid", help="Part of the set.")] = "test",
     separator: Annotated[
-        str | None,
-        typer.Option("--separator", metavar="ADDRESS", help="What makes the tracks that a quality model judges."),
+        list[str] | None,
+        typer.Option(
+            "--separator", metavar="ADDRESS", help="What makes the tracks that a quality model judges; may be repeated."
+        ),
     ] = None,
     json: Json = False,
     offline: Offline = False,
@@ -45,7 +47,7 @@ def evaluate(
                     model,
                     name,
                     split=split,
-                    separator=separator,
+                    separators=separator or (),
                     offline=offline or None,
                     on_progress=partial(update, name),
                 )

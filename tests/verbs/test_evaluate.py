@@ -1,0 +1,121 @@
+"""The figures of evaluate: exact for known models, on the real sets and on stand-ins for them."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from auriscope.data.evaluation import EvaluationItem
+from auriscope.errors import AuriscopeError
+from auriscope.verbs import evaluate as module
+from auriscope.verbs.evaluate import evaluate
+
+RATE = 8000
+
+
+class Leaky:
+    """Separates low from high, and lets a tenth of the other through."""
+
+    name = "separation/leaky"
+    config = types.SimpleNamespace(sample_rate=RATE, num_sources=2)
+
+    def __call__(self, mixture: torch.Tensor) -> torch.Tensor:
+        spectrum, size = torch.fft.rfft(mixture), mixture.shape[-1]
+        low = torch.fft.rfftfreq(size, 1 / RATE) < 1000
+        bands = torch.stack([torch.fft.irfft(spectrum * ~low, size), torch.fft.irfft(spectrum * low, size)], dim=1)
+        return bands + 0.1 * bands.flip(1)
+
+
+class Judge:
+    """Knows the true SI-SNR but for a constant error of 2 dB and an order-keeping bend."""
+
+    name = "quality/judge"
+    config = types.SimpleNamespace(sample_rate=RATE)
+
+    def __call__(self, mixture: torch.Tensor, estimates: torch.Tensor) -> torch.Tensor:
+        power = torch.fft.rfft(estimates).abs().square()
+        low = torch.fft.rfftfreq(estimates.shape[-1], 1 / RATE) < 1000
+        parts = torch.stack([(power * low).sum(-1), (power * ~low).sum(-1)])
+        return 10 * torch.log10(parts.amax(0) / parts.amin(0)) + 2.0
+
+
+class Items:
+    """Mixtures of a low and a high voice at levels that differ from mixture to mixture."""
+
+    name, split = "stand-in", "test"
+
+    def __init__(self, num_talkers: int = 2) -> None:
+        rng = np.random.default_rng(0)
+        self.items = []
+        for index in range(8):
+            spectrum = np.fft.rfft(rng.standard_normal(2 * RATE))
+            low = np.fft.rfftfreq(2 * RATE, 1 / RATE) < 1000
+            voices = np.stack([np.fft.irfft(spectrum * low), (0.3 + 0.2 * index) * np.fft.irfft(spectrum * ~low)])
+            sources = torch.from_numpy(0.1 * voices[np.arange(num_talkers) % 2]).float()
+            self.items.append(
+                EvaluationItem(
+                    str(index), sources.sum(0), sources, sources[0] * 0, RATE, ("a", "b"), ("", ""), None, None
+                )
+            )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Any:
+        return iter(self.items)
+
+
+@pytest.fixture
+def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = {"leaky": Leaky(), "judge": Judge(), "other": types.SimpleNamespace(name="speaker/other")}
+    monkeypatch.setattr(module, "load", lambda address, offline=None: models[address])
+    sets = {"two": Items(), "three": Items(3)}
+    monkeypatch.setattr(module, "evaluation_set", lambda name, split, sample_rate: sets[name])
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_a_known_separator_gets_its_known_figures() -> None:
+    seen: list[float] = []
+    result = evaluate("leaky", "two", on_progress=seen.append)
+    assert result.num_mixtures == 8
+    # A tenth of the other voice's amplitude is 20 dB; the two level differences of a mixture cancel in the mean.
+    figure = result.figures["si_snr_db"]
+    assert figure.value == pytest.approx(20.0, abs=0.3)
+    assert figure.low is not None
+    assert figure.high is not None
+    assert figure.low <= figure.value <= figure.high
+    assert result.figures["si_snri_db"].value == pytest.approx(20.0, abs=0.3)
+    assert result.figures["sdri_db"].value is not None
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_a_known_judge_gets_its_known_figures() -> None:
+    figures = evaluate("judge", "two", separator="leaky").figures
+    assert figures["pearson"].value == pytest.approx(1.0, abs=0.01)
+    assert figures["spearman"].value == pytest.approx(1.0, abs=0.01)
+    assert figures["mean_error_db"].value == pytest.approx(2.0, abs=0.1)
+    assert figures["mean_absolute_error_db"].value == pytest.approx(2.0, abs=0.1)
+    for figure in figures.values():
+        assert figure.low is not None
+        assert figure.low <= figure.value <= figure.high
+
+
+@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.parametrize(
+    ("arguments", "options", "words"),
+    [
+        (("leaky", "three"), {}, "3 talkers"),
+        (("other", "two"), {}, "separation or quality"),
+        (("judge", "two"), {}, "--separator"),
+        (("leaky", "two"), {"separator": "leaky"}, "quality models only"),
+    ],
+)
+def test_what_does_not_fit_is_said(arguments: tuple[str, str], options: dict[str, str], words: str) -> None:
+    with pytest.raises(AuriscopeError, match=words):
+        evaluate(*arguments, **options)
