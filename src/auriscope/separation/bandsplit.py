@@ -144,7 +144,8 @@ class BandSplitRNN(Model, name="separation/bandsplit"):
     def _level(mixture: Tensor, lengths: Tensor | None) -> Tensor:
         """The RMS level (B, 1) of the valid samples; never zero."""
         count = mixture.shape[-1] if lengths is None else lengths[:, None].clamp(min=1)
-        return (mixture.float().square().sum(-1, keepdim=True) / count).sqrt() + 1e-6
+        level: Tensor = (mixture.float().square().sum(-1, keepdim=True) / count).sqrt() + 1e-6
+        return level
 
     def _features(self, spectrum: Tensor) -> Tensor:
         """Spectrum (B, bins, F) to compressed real and imaginary parts and log magnitude, (K, F, B, 3 * width)."""
@@ -165,7 +166,7 @@ class BandSplitRNN(Model, name="separation/bandsplit"):
             hidden = time_path(rows, row_lengths).view(num_frames, num_bands, batch, -1).transpose(0, 1)
             hidden = band_path(hidden.flatten(1, 2)).view(num_bands, num_frames, batch, -1)
         hidden = F.silu(self.hidden(self.norm(hidden).flatten(1, 2)))
-        masks = self.mask(hidden).float().view(num_bands, num_frames, batch, -1, 2, self.max_width)
+        masks: Tensor = self.mask(hidden).float().view(num_bands, num_frames, batch, -1, 2, self.max_width)
         return masks.permute(2, 3, 4, 0, 5, 1).flatten(3, 4)[:, :, :, self.bin_places]
 
 
@@ -200,7 +201,8 @@ class RecurrentPath(nn.Module):
         else:
             packed = nn.utils.rnn.pack_padded_sequence(y, row_lengths.cpu(), enforce_sorted=False)
             y, _ = nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], total_length=x.shape[0])
-        return x + self.dropout(self.projection(y))
+        updated: Tensor = x + self.dropout(self.projection(y))
+        return updated
 
 
 class MixingPath(nn.Module):
@@ -230,4 +232,5 @@ class MixingPath(nn.Module):
         mixed = F.silu(torch.addmm(self.up.bias[:, None], self.up.weight, mixed))
         mixed = torch.addmm(self.down.bias[:, None], self.down.weight, mixed)
         x = x + self.dropout(self.after(mixed.view(x.shape)))
-        return x + self.dropout(self.channels(x))
+        updated: Tensor = x + self.dropout(self.channels(x))
+        return updated

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from auriscope.metrics.accumulate import summarize
 from auriscope.metrics.improvement import sdri, si_snri
 from auriscope.metrics.pit import permute, pit_si_snr
 from auriscope.pretrained import load
+from auriscope.quality.windows import predict_long
 from auriscope.separation.long import LongConfig, separate_waveform
 
 OnProgress = Callable[[float], None]
@@ -36,13 +37,13 @@ class Figure:
 class EvaluationResult:
     """Figures of one model on one set; the unit is in each figure's name.
 
-    ``separator`` is what made the tracks that a quality model judged, ``None`` for a separation model.
+    ``separators`` are what made the tracks that a quality model judged, empty for a separation model.
     """
 
     set: str
     split: str
     model: str
-    separator: str | None
+    separators: tuple[str, ...]
     num_mixtures: int
     figures: dict[str, Figure]
 
@@ -52,22 +53,22 @@ def evaluate(
     set_name: str,
     *,
     split: str = "test",
-    separator: str | None = None,
+    separators: Sequence[str] = (),
     offline: bool | None = None,
     on_progress: OnProgress | None = None,
 ) -> EvaluationResult:
     """Evaluate a model on an evaluation set.
 
     A separation model is run as ``separate`` runs it and gets SI-SNR, SI-SNRi and SDRi in dB of the sources in their
-    best order, a mixture's value being the mean over its sources. A quality model judges the tracks of ``separator``
-    against their true SI-SNR: Pearson's and Spearman's correlation over all tracks, the mean absolute error and the
-    mean error in dB.
+    best order, a mixture's value being the mean over its sources. A quality model judges the tracks of the
+    ``separators`` against their true SI-SNR: Pearson's and Spearman's correlation over all tracks of all of them, the
+    mean absolute error and the mean error in dB.
 
     Args:
         model: address of a separation or quality model.
         set_name: an evaluation set, such as ``"libri2mix-mini-clean"``.
         split: ``"test"`` or ``"valid"``.
-        separator: address of the separation model for a quality model.
+        separators: addresses of the separation models for a quality model.
         offline: forbids the network, also for an ``hf://`` address.
         on_progress: told the done fraction of the set, 0 to 1.
 
@@ -78,18 +79,23 @@ def evaluate(
     room = network.name.split("/")[0]
     if room not in ("separation", "quality"):
         raise AuriscopeError(f"{model}: is of the room {room!r}; give a separation or quality model")
-    if room == "quality" and separator is None:
+    if room == "quality" and not separators:
         raise AuriscopeError(f"{model}: a quality model judges tracks; give the separation model with --separator")
-    if room == "separation" and separator is not None:
+    if room == "separation" and separators:
         raise AuriscopeError(f"{model}: a separator is for quality models only; leave --separator out")
-    splitter = load(separator, offline=offline) if separator is not None else network
-    items = evaluation_set(set_name, split, sample_rate=splitter.config.sample_rate)
+    items = evaluation_set(set_name, split, sample_rate=network.config.sample_rate)
     notify = on_progress or _nothing
-    if separator is None:
+    if room == "separation":
         figures = _separation_figures(network, items, notify)
     else:
-        figures = _quality_figures(network, splitter, items, notify)
-    return EvaluationResult(items.name, split, model, separator, len(items), figures)
+        pairs = []
+        for number, address in enumerate(separators):
+            splitter = load(address, offline=offline)
+            pairs.append(
+                _judged(network, splitter, items, lambda done, n=number: notify((n + done) / len(separators)))  # type: ignore[misc]
+            )
+        figures = _quality_figures(np.concatenate(pairs, axis=1))
+    return EvaluationResult(items.name, split, model, tuple(separators), len(items), figures)
 
 
 def _nothing(_: float) -> None:
@@ -125,9 +131,10 @@ def _separation_figures(separator: Any, items: EvaluationSet, on_progress: OnPro
     return {name: Figure(summary.mean, summary.low, summary.high) for name, summary in summaries.items()}
 
 
-def _quality_figures(
+def _judged(
     estimator: Any, separator: Any, items: EvaluationSet, on_progress: OnProgress
-) -> dict[str, Figure]:
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Blind and true SI-SNR of every track that a separator makes of a set, (mixtures, sources, 2)."""
     if estimator.config.sample_rate != separator.config.sample_rate:
         raise AuriscopeError(
             f"the quality model works at {estimator.config.sample_rate} Hz and the separator at "
@@ -135,11 +142,13 @@ def _quality_figures(
         )
     blind, true = [], []
     for item, tracks in _separated(separator, items, on_progress):
-        with torch.inference_mode():
-            blind.append(estimator(item.mixture[None], tracks[None])[0].double().numpy())
+        blind.append(predict_long(estimator, item.mixture, tracks).score_db[0].double().numpy())
         true.append(pit_si_snr(tracks[None], item.sources[None]).values[0].double().numpy())
+    return np.stack([np.stack(blind), np.stack(true)], axis=-1)
+
+
+def _quality_figures(pairs: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Figure]:
     # Tracks of one mixture are not independent: whole mixtures, rows, are resampled.
-    pairs = np.stack([np.stack(blind), np.stack(true)], axis=-1)
     pairs = pairs[np.isfinite(pairs).all(axis=(1, 2))]
     return {
         "pearson": _interval(pairs, lambda estimate, truth: float(pearsonr(estimate, truth).statistic)),

@@ -157,17 +157,13 @@ def _recipe(
 
 
 def _figures(stage: Path, model: ShippedModel, split: str) -> dict[str, float]:
-    """The model's figures on the sets of its floors; a quality model's are over the tracks of every separator."""
+    """The model's figures on the sets of its floors; a quality model's are over the tracks of all separators."""
     figures: dict[str, float] = {}
     for name in model.floors:
-        results = [
-            evaluate(str(stage), name, split=split, separator=separator) for separator in model.separators or (None,)
-        ]
-        for key in results[0].figures:
-            values = [result.figures[key].value for result in results]
-            defined = [value for value in values if value is not None]
-            if defined:
-                figures[f"{key} {name} {split}"] = sum(defined) / len(defined)
+        result = evaluate(str(stage), name, split=split, separators=model.separators)
+        figures |= {
+            f"{key} {name} {split}": figure.value for key, figure in result.figures.items() if figure.value is not None
+        }
     return figures
 
 
