@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -138,4 +139,6 @@ def build(recipe: Recipe) -> tuple[SeparationTask, DynamicMixer, ValidationBatch
         )
     options = parse(SeparationOptions, recipe.task_options, "task_options")
     validation = ValidationBatches(parse(ValidationOptions, recipe.validation, "validation"), mixing.sample_rate)
-    return SeparationTask(model, options), DynamicMixer(mixing, seed=recipe.seed, num_threads=1), validation
+    # On a GPU the mixing must keep up with it; on two cores one thread is far ahead already.
+    num_threads = min(12, max(1, (os.cpu_count() or 2) - 1))
+    return SeparationTask(model, options), DynamicMixer(mixing, seed=recipe.seed, num_threads=num_threads), validation

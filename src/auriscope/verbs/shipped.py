@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import OmegaConf
 
 from auriscope.errors import AuriscopeError, RecipeError
@@ -38,13 +39,18 @@ _SHORTEST_MINUTES = 0.5
 
 @dataclass(frozen=True)
 class ShippedModel:
-    """One row of the list: the recipe (relative to the list), what the card says, and the floors of a figure."""
+    """One row of the list: the recipe (relative to the list), what the card says, and the floors of a figure.
+
+    ``gpu`` are changes to the recipe where there is a GPU, which wants larger batches; ``separators`` are those whose
+    tracks a quality model is trained on and measured with.
+    """
 
     recipe: str
     title: str
     summary: str
     figure: str
     floors: Mapping[str, float]
+    gpu: tuple[str, ...] = ()
     separators: tuple[str, ...] = ()
 
 
@@ -143,6 +149,8 @@ def _recipe(
     path: Path, model: ShippedModel, folder: Path, run: Path, name: str, minutes: float, place: Place
 ) -> Recipe:
     changes = [f"training.max_minutes_per_call={max(minutes, 0.01)!r}"]
+    if torch.cuda.is_available():
+        changes += model.gpu
     if model.separators:
         # What earlier calls left behind are the stages of training that a pooled estimator learns from.
         found = [address for address in model.separators if (place.weights / address / "config.json").exists()]
