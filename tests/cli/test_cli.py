@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -545,6 +546,37 @@ def test_train_refuses_bad_recipes(call: Callable[..., Any], tmp_path: Path) -> 
         assert len(outcome.err.splitlines()) == 1
         assert "unexpected" not in outcome.err
         assert [set(entry) for entry in outcome.objects] == [{"input", "error"}]
+
+
+RECIPE = """
+task: separation
+model:
+  architecture: separation/convtasnet
+  config: {sample_rate: 8000, num_filters: 16, bottleneck_channels: 8, hidden_channels: 16, skip_channels: 8,
+           num_blocks: 2, num_repeats: 1}
+data: {corpora: [synthetic], segment_seconds: 0.5, batch_size: 2}
+validation: {max_items: 2}
+training: {max_steps: 2, validate_every_steps: 2, accelerator: cpu}
+"""
+
+
+@pytest.mark.corpora
+@pytest.mark.skipif("AURISCOPE_CORPORA" not in os.environ, reason="needs AURISCOPE_CORPORA")
+def test_train_go_on_and_use_the_model(
+    call: Callable[..., Any], recording: Callable[..., Path], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(RECIPE)
+    arguments = ["train", recipe, "--run", tmp_path / "run", "--json"]
+    first = call(*arguments)
+    assert first.code == 0, first.err
+    second = call(*arguments, "training.max_steps=4", "--minutes", "10")
+    assert [outcome.objects[0]["step"] for outcome in (first, second)] == [2, 4]
+    (entry,) = second.objects
+    assert entry["stopped_by"] == "steps"
+    assert entry["model"] == str(tmp_path / "run" / "model")
+    used = call("separate", recording("talk.wav"), "--model", entry["model"], "--out", tmp_path / "out", "--json")
+    assert used.code == 0, used.err
 
 
 def test_evaluate_refuses_what_is_not_there(call: Callable[..., Any], separator: Path, estimator: Path) -> None:

@@ -11,6 +11,8 @@ import torch
 
 from auriscope.data.evaluation import EvaluationItem
 from auriscope.errors import AuriscopeError
+from auriscope.quality import REASONS
+from auriscope.quality.calibration import Prediction
 from auriscope.verbs import evaluate as module
 from auriscope.verbs.evaluate import evaluate
 
@@ -31,16 +33,20 @@ class Leaky:
 
 
 class Judge:
-    """Knows the true SI-SNR but for a constant error of 2 dB and an order-keeping bend."""
+    """Knows the true SI-SNR but for a constant error of 2 dB."""
 
     name = "quality/judge"
-    config = types.SimpleNamespace(sample_rate=RATE)
+    config = types.SimpleNamespace(sample_rate=RATE, window_seconds=4.0, minimum_db=-10.0, maximum_db=40.0)
 
-    def __call__(self, mixture: torch.Tensor, estimates: torch.Tensor) -> torch.Tensor:
+    def parameters(self) -> Any:
+        return iter([torch.zeros(1)])
+
+    def predict(self, mixture: torch.Tensor, estimates: torch.Tensor) -> Prediction:
         power = torch.fft.rfft(estimates).abs().square()
         low = torch.fft.rfftfreq(estimates.shape[-1], 1 / RATE) < 1000
         parts = torch.stack([(power * low).sum(-1), (power * ~low).sum(-1)])
-        return 10 * torch.log10(parts.amax(0) / parts.amin(0)) + 2.0
+        score = 10 * torch.log10(parts.amax(0) / parts.amin(0)) + 2.0
+        return Prediction(score, torch.ones_like(score), torch.zeros(*score.shape, len(REASONS), dtype=torch.bool))
 
 
 class Items:
@@ -96,7 +102,7 @@ def test_a_known_separator_gets_its_known_figures() -> None:
 
 @pytest.mark.usefixtures("stand_ins")
 def test_a_known_judge_gets_its_known_figures() -> None:
-    figures = evaluate("judge", "two", separator="leaky").figures
+    figures = evaluate("judge", "two", separators=["leaky", "leaky"]).figures
     assert figures["pearson"].value == pytest.approx(1.0, abs=0.01)
     assert figures["spearman"].value == pytest.approx(1.0, abs=0.01)
     assert figures["mean_error_db"].value == pytest.approx(2.0, abs=0.1)
@@ -113,9 +119,9 @@ def test_a_known_judge_gets_its_known_figures() -> None:
         (("leaky", "three"), {}, "3 talkers"),
         (("other", "two"), {}, "separation or quality"),
         (("judge", "two"), {}, "--separator"),
-        (("leaky", "two"), {"separator": "leaky"}, "quality models only"),
+        (("leaky", "two"), {"separators": ["leaky"]}, "quality models only"),
     ],
 )
-def test_what_does_not_fit_is_said(arguments: tuple[str, str], options: dict[str, str], words: str) -> None:
+def test_what_does_not_fit_is_said(arguments: tuple[str, str], options: dict[str, Any], words: str) -> None:
     with pytest.raises(AuriscopeError, match=words):
         evaluate(*arguments, **options)

@@ -53,7 +53,7 @@ def evaluate(
                 )
         except AuriscopeError as error:
             failed = True
-            complain(f"{name}: {error}")
+            complain(error)
             if json:
                 emit({"input": name, "error": str(error)})
             continue
