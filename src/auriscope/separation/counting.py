@@ -121,7 +121,7 @@ def track_features(
     powers, blocks = powers[:, active], blocks[:, active]
     order = 1 + np.argsort(-powers[1:].sum(axis=1))
     track_powers, waveforms = powers[order], blocks[order]
-    levels = 10.0 * np.log10(track_powers + 1e-12)
+    levels = 10.0 * np.log10(track_powers + 1e-7 * powers[0].mean())
     loudest = levels.max(axis=0)
     present = levels > loudest - _PRESENT_DB
     totals = track_powers.sum(axis=1)

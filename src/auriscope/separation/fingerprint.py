@@ -25,6 +25,7 @@ SAMPLE_RATE = 8000
 NUM_MELS = 32
 _WINDOW = 512
 _HOP = 128
+_LOWEST_HZ = 60.0
 _PITCH_RANGE = 65.0, 400.0
 _SHIPPED = Path(__file__).with_name("fingerprint.safetensors")
 
@@ -44,9 +45,11 @@ def voice_statistics(waveform: Array, sample_rate: int) -> Array:
         (2 * NUM_MELS + 3,) float64; zeros for silence.
     """
     narrow = resample_array(np.asarray(waveform, np.float32), sample_rate, SAMPLE_RATE).astype(np.float64)
-    narrow = np.pad(narrow - narrow.mean() if len(narrow) else narrow, (0, max(0, _WINDOW - len(narrow))))
+    narrow = np.pad(narrow, (0, max(0, _WINDOW - len(narrow))))
     frames = np.lib.stride_tricks.sliding_window_view(narrow, _WINDOW)[::_HOP] * np.hanning(_WINDOW)
     spectra = np.abs(np.fft.rfft(frames, 2 * _WINDOW)) ** 2
+    # Hum and offset below the voice must not decide which frames are active.
+    spectra[:, : round(_LOWEST_HZ * 2 * _WINDOW / SAMPLE_RATE)] = 0.0
     energies = spectra.sum(axis=1)
     if not energies.max() > 0.0:
         return np.zeros(2 * NUM_MELS + 3)
@@ -65,7 +68,11 @@ def _pitch_statistics(spectra: Array) -> Array:
     # Divided by the window's own autocorrelation, or long periods would always look weak (Boersma 1993, equation 9).
     correlations = correlations / (correlations[:, :1] + 1e-12) / (window / window[0] + 1e-9)
     shortest, longest = (int(SAMPLE_RATE / frequency) for frequency in reversed(_PITCH_RANGE))
-    lags = correlations[:, shortest:longest].argmax(axis=1) + shortest
+    peaks = correlations[:, shortest:longest]
+    # Of peaks almost as high the earliest is the period: its multiples correlate as well.
+    first = np.argmax(peaks > 0.9 * peaks.max(axis=1, keepdims=True), axis=1) + shortest
+    near = np.arange(shortest, longest) < 1.25 * first[:, None]
+    lags = np.where(near, peaks, -np.inf).argmax(axis=1) + shortest
     voiced = correlations[np.arange(len(lags)), lags] > 0.5
     if voiced.sum() < 4:
         return np.array([np.log2(150.0), 0.0, 0.0])
