@@ -4,8 +4,8 @@
 
 Each measurement is a process of its own, so that neither side's memory shows in the other's; the two sides take
 turns, so that whatever else the machine does falls on both. Time is that of one forward pass without gradients,
-after a short one to warm up; CPU time adds up the threads, and is the fairer figure on a busy machine (with one
-thread, as waiting threads spin); memory is the process's peak resident size, interpreter and libraries included, also
+after a short one to warm up; CPU time adds up the threads, which sleep while they wait, and is the
+fairer figure on a busy machine; memory is the process's peak resident size, interpreter and libraries included, also
 shown without what the process held before the first pass.
 SpeechBrain runs in the peers' environment (benchmarks/peers.sh, or AURISCOPE_PEERS_PYTHON).
 """
@@ -102,11 +102,14 @@ def compare(options: argparse.Namespace) -> None:
     if not pythons["peer"].exists():
         sys.exit("there is no peers' environment: run benchmarks/peers.sh, or set AURISCOPE_PEERS_PYTHON")
     with tempfile.TemporaryDirectory() as folder:
+        environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
 
         def run(python: Path, role: str) -> str:
             arguments = ["--role", role, "--folder", folder]
             arguments += ["--seconds", str(options.seconds), "--threads", str(options.threads)]
-            return subprocess.run([python, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
+            return subprocess.run(
+                [python, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True, env=environment
+            ).stdout
 
         run(pythons["peer"], "weights")
         figures: dict[str, list[dict[str, float]]] = {"ours": [], "peer": []}

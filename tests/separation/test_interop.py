@@ -18,7 +18,7 @@ class Malicious:
         return (Path.touch, (Path("created-by-unpickling"),))
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", pickle.dumps(Malicious())])
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", pickle.dumps(Malicious(), protocol=2)])
 def test_files_that_are_no_checkpoints(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "model.pth"
