@@ -182,6 +182,16 @@ def test_a_model_begins_with_the_weights_of_init_from(tmp_path):
         build_model(recipes.dataclasses.replace(described(num_channels=4), init_from=str(tmp_path / "model")))
 
 
+def test_a_model_begins_with_what_fits_of_another_when_asked():
+    other = {"layer.bias": torch.ones(3), "layer.weight": torch.full((4, 8), 2.0)}
+    fresh = build_model(described(num_channels=3))
+    weights = recipes._fitting(other, fresh.state_dict(), "address")
+    assert torch.equal(weights["layer.bias"], torch.ones(3))
+    assert torch.equal(weights["layer.weight"], fresh.layer.weight)
+    with pytest.raises(RecipeError, match="no weight of address fits"):
+        recipes._fitting({"other": torch.ones(3)}, fresh.state_dict(), "address")
+
+
 def test_unknown_architectures_and_values_are_named():
     with pytest.raises(RecipeError, match=r"model.config: unknown key 'num_chanels'; did you mean 'num_channels'"):
         build_model(described(num_chanels=3))

@@ -43,7 +43,8 @@ class Recipe:
     ``task`` is a room: its ``task.py`` has ``build(recipe)``, which returns the task, the training batches and the
     validation batches. ``data``, ``validation`` and ``task_options`` are that room's own; its builder checks them with
     ``parse``. Everything random in the run follows from ``seed``. ``init_from`` is the address of a model whose weights
-    the run begins with.
+    the run begins with; with ``init_partly`` only those whose name and shape fit, the others being drawn anew (a network
+    for three talkers that begins as one for two).
     """
 
     task: str
@@ -54,6 +55,7 @@ class Recipe:
     task_options: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     init_from: str | None = None
+    init_partly: bool = False
 
 
 def read_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -166,6 +168,8 @@ def build_model(recipe: Recipe) -> Any:
         model = architecture(config)
     if recipe.init_from:
         weights = load(recipe.init_from).state_dict()
+        if recipe.init_partly:
+            weights = _fitting(weights, model.state_dict(), recipe.init_from)
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:
@@ -173,6 +177,14 @@ def build_model(recipe: Recipe) -> Any:
                 f"init_from: the weights of {recipe.init_from} do not fit the recipe's model; see model.config"
             ) from error
     return model
+
+
+def _fitting(weights: Mapping[str, Any], drawn: Mapping[str, Any], address: str) -> dict[str, Any]:
+    """The drawn weights, replaced where the other model has one of the same name and shape."""
+    fitting = {name: value for name, value in weights.items() if name in drawn and value.shape == drawn[name].shape}
+    if not fitting:
+        raise RecipeError(f"init_from: no weight of {address} fits this model")
+    return {**drawn, **fitting}
 
 
 def train(recipe: Recipe, run_folder: str | Path) -> RunResult:

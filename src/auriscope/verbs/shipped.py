@@ -160,7 +160,7 @@ def _recipe(
     if not (run / LAST).exists() and (folder / "config.json").exists():
         _say(f"{name}: no run to continue; starting from the shipped weights")
         data = {**recipe.data, "ramp_batches": None} if "ramp_batches" in recipe.data else recipe.data
-        recipe = dataclasses.replace(recipe, init_from=str(folder), data=data)
+        recipe = dataclasses.replace(recipe, init_from=str(folder), init_partly=False, data=data)
     return recipe
 
 
