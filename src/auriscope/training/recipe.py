@@ -43,8 +43,8 @@ class Recipe:
     ``task`` is a room: its ``task.py`` has ``build(recipe)``, which returns the task, the training batches and the
     validation batches. ``data``, ``validation`` and ``task_options`` are that room's own; its builder checks them with
     ``parse``. Everything random in the run follows from ``seed``. ``init_from`` is the address of a model whose weights
-    the run begins with; with ``init_partly`` only those whose name and shape fit, the others being drawn anew (a network
-    for three talkers that begins as one for two).
+    the run begins with; with ``init_partly`` only those whose name and shape fit, the others being drawn anew (a
+    network for three talkers that begins as one for two).
     """
 
     task: str
