@@ -348,3 +348,42 @@ def test_unusual_names_get_folders(tmp_path):
     assert all(folder.parent == tmp_path / "out" for folder in folders)
     results = separate([recording(path) for path in paths], tmp_path / "out", model=Halves())
     assert [result.error for result in results] == [None] * 4
+
+
+def counter(path: Path, weights: Path, number: int) -> None:
+    """A fitted counter that always gives ``number``: only its bias speaks."""
+    from auriscope.separation.counting import CountClassifier
+
+    names = ["2:level_db_2"]
+    bias = np.where(np.arange(1, 5) == number, 9.0, 0.0)
+    CountClassifier(
+        names, [1, 2, 3, 4], np.zeros(1), np.ones(1), np.zeros((4, 1)), bias, separators=[str(weights)]
+    ).save(path)
+
+
+@pytest.mark.parametrize(("number", "tracks"), [(1, 1), (2, 2), (4, 2)])
+def test_the_number_of_talkers_can_be_counted(tmp_path, weights, monkeypatch, number, tracks):
+    counter(tmp_path / "counting.json", weights, number)
+    monkeypatch.setattr("auriscope.verbs.talkers.SHIPPED_COUNTER", tmp_path / "counting.json")
+    path = recording(tmp_path / "talk.wav", 5.0)
+    [result] = separate(path, tmp_path / "out", model=weights, speakers="auto")
+    assert result.error is None
+    assert len(result.tracks) == tracks
+    assert (result.num_speakers, result.at_least) == (min(number, 3), number == 4)
+    text = " ".join(result.warnings)
+    assert ("at least 3" in text) == ("separates 2" in text) == (number == 4)
+
+
+def test_counting_without_a_counter_is_refused_at_once(tmp_path, weights, monkeypatch):
+    monkeypatch.setattr("auriscope.verbs.talkers.SHIPPED_COUNTER", tmp_path / "none.json")
+    with pytest.raises(AuriscopeError, match="no speaker counter"):
+        separate(recording(tmp_path / "a.wav"), tmp_path / "out", model=weights, speakers="auto")
+
+
+def test_an_excerpt_of_a_long_file_is_bounded_and_of_a_short_one_whole(tmp_path):
+    from auriscope.verbs.talkers import EXCERPT_SECONDS, read_excerpt
+
+    short = recording(tmp_path / "short.wav", 3.0, 16000)
+    np.testing.assert_array_equal(read_excerpt(short, 16000), read(short)[0])
+    long = recording(tmp_path / "long.wav", 400.0)
+    assert EXCERPT_SECONDS <= len(read_excerpt(long, RATE)) / RATE <= EXCERPT_SECONDS + 15.0
