@@ -41,11 +41,17 @@ lint: install ## ruff, mypy and the layers of imports
 docs: install ## build the documentation into site/; any warning fails
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --jobs auto --builder html docs site
 
+SEPARATOR := separation/bandsplit.mini
+ESTIMATOR := quality/sisnr.pooled
 bench: install ## print every figure of the documentation, side by side with its peer (needs AURISCOPE_CORPORA)
 	PYTHON=$(PYTHON) benchmarks/peers.sh
-	@for script in $(filter-out benchmarks/fit_%,$(wildcard benchmarks/*.py)); do \
-	  echo "== $$script"; $(BIN)/python $$script || exit 1; \
-	done
+	$(BIN)/auriscope evaluate $(SEPARATOR) libri2mix-mini-clean libri2mix-mini-noisy-reverb
+	$(BIN)/python benchmarks/blind_estimate.py --estimator $(ESTIMATOR) --separator $(SEPARATOR)
+	$(BIN)/python benchmarks/separation_speed.py
+	$(BIN)/python benchmarks/long_recording_memory.py --model $(SEPARATOR)
+	$(BIN)/python benchmarks/sepformer_speed.py
+	$(BIN)/python benchmarks/talker_swaps.py --model $(SEPARATOR)
+	$(BIN)/python benchmarks/mixing_speed.py
 
 shipped: install ## train every shipped model for MINUTES=60 in all, the neediest first, going on where it stopped
 	$(BIN)/python -m auriscope.verbs.shipped --minutes $(MINUTES)

@@ -33,6 +33,7 @@ autodoc_default_options = {"members": True, "show-inheritance": True, "ignore-mo
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
+viewcode_follow_imported_members = False
 
 html_theme = "furo"
 html_title = f"auriscope {release}"

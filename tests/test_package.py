@@ -126,6 +126,12 @@ def test_every_evaluation_set_is_documented() -> None:
     assert {name for name in evaluation_set_names() if f"`{name}`" not in text} == set()
 
 
+def test_every_benchmark_is_documented() -> None:
+    text = (DOCS / "guides" / "reproduce.md").read_text(encoding="utf-8")
+    scripts = {path.name for path in (ROOT / "benchmarks").glob("*.py") if not path.name.startswith("fit_")}
+    assert set(re.findall(r"`benchmarks/(\w+\.py)` \|", text)) == scripts
+
+
 def test_every_environment_variable_is_documented() -> None:
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")]
     used = {name for text in sources for name in re.findall(r"\"(AURISCOPE_[A-Z_]+)\"", text)}
