@@ -1,0 +1,155 @@
+"""`make shipped`: which model is trained first, from what, and whose weights are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from auriscope.errors import RecipeError
+from auriscope.pretrained import load
+from auriscope.pretrained.card import ModelCard
+from auriscope.training.checkpoints import save_weights
+from auriscope.training.recipe import build_model
+from auriscope.verbs import shipped
+from auriscope.verbs.evaluate import EvaluationResult, Figure
+from auriscope.verbs.shipped import Place, improve, need, read_list
+
+LIST = """
+models:
+  separation/dprnn.first: {recipe: first.yaml, title: First, summary: One., figure: si_snri_db, floors: {clean: 8.0}}
+  separation/dprnn.second: {recipe: second.yaml, title: Second, summary: Two., figure: si_snri_db, floors: {clean: 4.0}}
+licence: CC-BY-4.0
+attributions: {synthetic: made here, noise: noise people, rir: room people}
+"""
+RECIPE = """
+task: separation
+model:
+  architecture: separation/dprnn
+  config: {num_filters: 4, kernel_size: 16, stride: 8, hidden_size: 4, chunk_size: 4, hop_size: 2}
+data: {corpora: [synthetic], ramp_batches: [1, 2]}
+"""
+
+
+@dataclasses.dataclass
+class House:
+    """A list of two models, with stand-ins for what takes hours: the training and the measuring."""
+
+    place: Place
+    trained: list[Any]
+    figures: dict[str, float]
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    recipes = tmp_path / "recipes"
+    recipes.mkdir()
+    (recipes / "shipped.yaml").write_text(LIST)
+    for name in ("first", "second"):
+        (recipes / f"{name}.yaml").write_text(RECIPE)
+    place = Place(recipes / "shipped.yaml", tmp_path / "runs", tmp_path / "weights")
+    built = House(place, [], {"first": 1.0, "second": 3.0})
+
+    def train(recipe: Any, run: Path) -> None:
+        built.trained.append((run.name, recipe))
+        step = len(built.trained)
+        run.mkdir(parents=True, exist_ok=True)
+        weights = {name: value + step for name, value in build_model(recipe).state_dict().items()}
+        save_weights(run / "best.safetensors", weights, {"step": step, "hours_of_audio": 0.5})
+        (run / "last.safetensors").touch()
+
+    def measure(model: str, name: str, *, split: str, separators: tuple[str, ...]) -> EvaluationResult:
+        value = built.figures[Path(model).parents[1].name]
+        return EvaluationResult(name, split, model, separators, 1, {"si_snri_db": Figure(value, value, value)})
+
+    monkeypatch.setattr(shipped, "run_recipe", train)
+    monkeypatch.setattr(shipped, "evaluate", measure)
+    return built
+
+
+def test_the_model_furthest_below_its_floor_goes_first(house: House) -> None:
+    assert improve(10, house.place) == ["separation/dprnn.first", "separation/dprnn.second"]
+    listed = read_list(house.place.list_file).models
+    needs = {name: need(model, house.place.weights / name) for name, model in listed.items()}
+    assert needs == {"separation/dprnn.first": 7 / 8, "separation/dprnn.second": 1 / 4}
+    house.figures["second"] = -4.0
+    improve(10, house.place, ("separation/dprnn.second",))
+    # Worse weights are not kept, so the need is still that of the shipped ones.
+    assert need(listed["separation/dprnn.second"], house.place.weights / "separation/dprnn.second") == 1 / 4
+    house.trained.clear()
+    improve(10, house.place)
+    assert [name for name, _ in house.trained] == ["first", "second"]
+
+
+def test_a_model_without_weights_needs_training_most(house: House) -> None:
+    improve(10, house.place, ("separation/dprnn.first",))
+    house.trained.clear()
+    improve(10, house.place)
+    assert [name for name, _ in house.trained] == ["second", "first"]
+    assert need(read_list(house.place.list_file).models["separation/dprnn.first"], Path("nowhere")) == math.inf
+
+
+def test_the_time_is_shared_and_the_neediest_gets_half(house: House) -> None:
+    improve(10, house.place)
+    shares = [recipe.training.max_minutes_per_call for _, recipe in house.trained]
+    assert shares[0] == pytest.approx(5, abs=0.2)
+    assert shares[1] == pytest.approx(10, abs=0.2)  # nothing of the first half was used by the stand-in
+
+
+def test_only_better_weights_replace_the_shipped_ones(house: House) -> None:
+    name = "separation/dprnn.first"
+    folder = house.place.weights / name
+    improve(10, house.place, (name,))
+    before = (folder / "model.safetensors").read_bytes()
+    assert improve(10, house.place, (name,)) == []
+    assert (folder / "model.safetensors").read_bytes() == before
+    house.figures["first"] = 1.5
+    assert improve(10, house.place, (name,)) == [name]
+    assert (folder / "model.safetensors").read_bytes() != before
+    card = ModelCard.read(folder)
+    assert card.metrics["si_snri_db clean test"] == 1.5
+    assert card.attributions == ("made here", "noise people", "room people")
+    assert load(folder).num_parameters > 0
+
+
+def test_without_a_run_the_training_goes_on_from_the_shipped_weights(house: House) -> None:
+    name = "separation/dprnn.first"
+    improve(10, house.place, (name,))
+    assert house.trained[-1][1].init_from is None
+    improve(10, house.place, (name,))
+    assert house.trained[-1][1].init_from is None  # the run is there and is continued exactly
+    for path in (house.place.runs / "first").glob("*.safetensors"):
+        path.unlink()
+    house.figures["first"] = 2.0
+    improve(10, house.place, (name,))
+    recipe = house.trained[-1][1]
+    assert recipe.init_from == str(house.place.weights / name)
+    assert recipe.data["ramp_batches"] is None
+    assert ModelCard.read(house.place.weights / name).audio_hours == 1.0
+
+
+def test_zero_minutes_export_what_the_runs_have(house: House) -> None:
+    improve(10, house.place, ("separation/dprnn.first",))
+    house.figures["first"] = 5.0
+    house.trained.clear()
+    assert improve(0, house.place, ("separation/dprnn.first",)) == ["separation/dprnn.first"]
+    assert house.trained == []
+
+
+def test_an_unknown_model_and_a_missing_list_are_one_line(house: House) -> None:
+    with pytest.raises(RecipeError, match=r"no model .separation/other."):
+        improve(1, house.place, ("separation/other",))
+    with pytest.raises(RecipeError, match="call this in a clone"):
+        read_list(house.place.runs / "none.yaml")
+
+
+def test_the_list_of_this_repository_is_whole() -> None:
+    root = Path(__file__).parents[2]
+    listed = read_list(root / "recipes/shipped.yaml")
+    for name, model in listed.models.items():
+        assert (root / "recipes" / model.recipe).is_file(), name
+        assert all(floor > 0 for floor in model.floors.values())
+        assert set(model.separators) <= set(listed.models)
