@@ -107,7 +107,7 @@ def improve(minutes: float, place: Place, only: tuple[str, ...] = ()) -> list[st
     end = time.monotonic() + 60 * minutes
     replaced = []
     for position, name in enumerate(names):
-        left = (end - time.monotonic()) / 60
+        left = max(0.0, (end - time.monotonic()) / 60)
         share = left if position == len(names) - 1 else left / 2
         if share < _SHORTEST_MINUTES and minutes > 0:
             break
