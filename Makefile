@@ -43,11 +43,13 @@ docs: install ## build the documentation into site/; any warning fails
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --jobs auto --builder html docs site
 
 SEPARATOR := separation/bandsplit.mini
+SEPARATORS := $(SEPARATOR) separation/convtasnet.mini separation/dprnn.mini
 ESTIMATOR := quality/sisnr.pooled
 bench: install ## print every figure of the documentation, side by side with its peer (needs AURISCOPE_CORPORA)
 	PYTHON=$(PYTHON) benchmarks/peers.sh
 	$(BIN)/auriscope evaluate $(SEPARATOR) libri2mix-mini-clean libri2mix-mini-noisy-reverb
-	$(BIN)/python benchmarks/blind_estimate.py --estimator $(ESTIMATOR) --separator $(SEPARATOR)
+	$(BIN)/python benchmarks/blind_estimate.py --estimator $(ESTIMATOR) $(foreach separator,$(SEPARATORS),--separator $(separator))
+	$(BIN)/python benchmarks/synthetic_against_real.py --quality-model $(ESTIMATOR)
 	$(BIN)/python benchmarks/separation_speed.py
 	$(BIN)/python benchmarks/long_recording_memory.py --model $(SEPARATOR)
 	$(BIN)/python benchmarks/sepformer_speed.py
