@@ -151,17 +151,27 @@ def _recipe(
     changes = [f"training.max_minutes_per_call={max(minutes, 0.01)!r}"]
     if torch.cuda.is_available():
         changes += model.gpu
-    if model.separators:
-        # What earlier calls left behind are the stages of training that a pooled estimator learns from.
+    if model.separators and minutes > 0:
         found = [address for address in model.separators if (place.weights / address / "config.json").exists()]
-        stages = sorted(str(stage) for stage in place.runs.glob("*-mini/stages/*") if stage.is_dir())
-        changes.append(f"data.separators=[{','.join(found + stages)}]")
+        changes.append(f"data.separators=[{','.join(found + _stages(place.runs))}]")
     recipe = read_recipe(path, changes)
     if not (run / LAST).exists() and (folder / "config.json").exists():
         _say(f"{name}: no run to continue; starting from the shipped weights")
         data = {**recipe.data, "ramp_batches": None} if "ramp_batches" in recipe.data else recipe.data
         recipe = dataclasses.replace(recipe, init_from=str(folder), init_partly=False, data=data)
     return recipe
+
+
+def _stages(runs: Path) -> list[str]:
+    """The first, the middle and the last stage of every separator's run, as earlier calls left them behind.
+
+    A pooled estimator learns from several stages of training; a few of each are enough, and each takes much disk.
+    """
+    chosen: list[str] = []
+    for run in sorted(runs.glob("*-mini")):
+        stages = sorted(str(stage) for stage in run.glob("stages/*") if (stage / "config.json").exists())
+        chosen += sorted({stages[index] for index in (0, len(stages) // 2, -1)}) if stages else []
+    return chosen
 
 
 def _figures(stage: Path, model: ShippedModel, split: str) -> dict[str, float]:
