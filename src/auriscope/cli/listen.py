@@ -41,7 +41,7 @@ def listen(
     Each recording gets a folder in FOLDER with report.html (opens offline), report.json and a WAV file per talker.
     What an earlier run has done is not done again. A recording that fails stops no other.
     """
-    wanted = parse_speakers(speakers, model)
+    wanted = parse_speakers(speakers)
     use_threads(threads)
     from auriscope.verbs.listen import listen as run
 

@@ -8,18 +8,16 @@ from typing import Annotated, Literal
 import typer
 
 
-def parse_speakers(value: str | None, model: str | None) -> Literal["auto"] | int | None:
+def parse_speakers(value: str | None) -> Literal["auto"] | int | None:
     """Read ``--speakers``: ``auto`` or a number from 1 to 3; anything else is wrong usage.
 
-    Left out, it is ``auto``, or with ``--model`` as many as that model separates (``None``).
+    Left out (``None``), it is for the verb to say: two, or as many as a given model separates.
 
-    >>> parse_speakers("auto", None), parse_speakers("2", None), parse_speakers(None, None), parse_speakers(None, "m")
-    ('auto', 2, 'auto', None)
+    >>> parse_speakers("auto"), parse_speakers("2"), parse_speakers(None)
+    ('auto', 2, None)
     """
-    if value is None:
-        return "auto" if model is None else None
-    if value == "auto":
-        return "auto"
+    if value is None or value == "auto":
+        return "auto" if value else None
     if value in {"1", "2", "3"}:
         return int(value)
     raise typer.BadParameter(f"{value!r} is not 1, 2, 3 or auto", param_hint="'--speakers'")
@@ -43,7 +41,7 @@ Speakers = Annotated[
         "-n",
         metavar="N|auto",
         help="Number of talkers, 1 to 3; auto counts them in each recording.",
-        show_default="auto; with --model, as many as it separates",
+        show_default="2; with --model, as many as it separates",
     ),
 ]
 

@@ -39,7 +39,7 @@ def separate(
     Each recording gets a folder in FOLDER with track1.wav and so on, at its own rate, length and level. What an
     earlier run has done is not done again. A recording that fails stops no other.
     """
-    wanted = parse_speakers(speakers, model)
+    wanted = parse_speakers(speakers)
     use_threads(threads)
     from auriscope.verbs.separate import separate as run
 

@@ -66,8 +66,8 @@ def listen(
         out: folder for the results; made if missing.
         model: address of a separation model, or the model; by default the one shipped for the number of talkers.
         quality_model: address of a quality model, or the model; by default the shipped one.
-        speakers: 1, 2, 3, or "auto" to count them in each recording; by default "auto", or as many as ``model``
-            separates.
+        speakers: 1, 2, 3, or "auto" to count them in each recording; by default as many as ``model``
+            separates, or 2.
         channel: the channel to take, counted from 0; by default all are mixed down.
         embed_seconds: the longest recording whose sound goes into the page.
         device: where the models run.
@@ -83,8 +83,6 @@ def listen(
         AuriscopeError: nothing can be done at all: a model cannot be loaded or does not separate that many talkers,
             the output folder cannot be written, or an input folder holds no audio.
     """
-    if speakers is None and model is None:
-        speakers = "auto"
     listener = _Listener(quality_model, speakers, channel, embed_seconds, device, offline, force, os.fspath(out))
     results: list[ListenResult] = []
     last = Progress("", 0, 1, "", 0.0)
