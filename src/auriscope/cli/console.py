@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import typer
+
 from auriscope.errors import AuriscopeError
 
 
@@ -103,3 +105,26 @@ def progress_bar(description: str) -> Iterator[Callable[[str, float], None]]:
             progress.update(bar, description=printable(text), completed=min(max(fraction, 0.0), 1.0))
 
         yield update
+
+
+class Outcome:
+    """Tells the results of a batch as they come, and whether any of them failed."""
+
+    def __init__(self, describe: Callable[[Any], None], *, json: bool) -> None:
+        self._describe, self._json = describe, json
+        self._failed = False
+
+    def tell(self, result: Any) -> None:
+        """Tell one result: its error in a line, or what came of it, or all of it as JSON."""
+        if result.error is not None:
+            self._failed = True
+            complain(result.error)
+        elif not self._json:
+            self._describe(result)
+        if self._json:
+            emit(result.to_dict())
+
+    def exit_if_failed(self) -> None:
+        """Leave with status 1 if a result was a failure."""
+        if self._failed:
+            raise typer.Exit(1)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from auriscope.cli.console import complain, emit, one_line_for, printable, progress_bar, say
+from auriscope.cli.console import Outcome, one_line_for, printable, progress_bar, say
 from auriscope.cli.options import (
     Channel,
     Force,
@@ -43,18 +41,7 @@ def separate(
     use_threads(threads)
     from auriscope.verbs.separate import separate as run
 
-    failed = False
-
-    def report(result: Any) -> None:
-        nonlocal failed
-        if result.error is not None:
-            failed = True
-            complain(result.error)
-        elif not json:
-            _describe(result)
-        if json:
-            emit(result.to_dict())
-
+    outcome = Outcome(_describe, json=json)
     with one_line_for(inputs, json=json), progress_bar("separating") as update:
         run(
             list(inputs),
@@ -65,10 +52,9 @@ def separate(
             offline=offline or None,
             force=force,
             progress=lambda state: update(f"{Path(state.input).name}: {state.stage}", state.total_fraction),
-            on_result=report,
+            on_result=outcome.tell,
         )
-    if failed:
-        raise typer.Exit(1)
+    outcome.exit_if_failed()
 
 
 def _describe(result: Any) -> None:
