@@ -16,6 +16,7 @@ from torch import Tensor
 from auriscope.metrics import pit_si_snr
 from auriscope.pretrained import Model, list_architectures, load_pretrained, model_class
 from auriscope.pretrained.model import config_from_values
+from auriscope.separation.task import OwnLosses
 
 BATCH, TIME = 3, 3200
 
@@ -26,12 +27,14 @@ class Adapter:
 
     ``inputs(num_sources, batch, time)`` gives the tensors of ``forward`` that come before ``lengths``, batch first and
     time last; ``shape(num_sources, batch, time)`` is that of the output; ``has_time`` tells whether it ends in time;
-    ``loss(model)`` is what a tiny batch is overfitted to, and must fall by ``fall`` in ``steps`` steps.
+    ``objective(model, stage)`` is what a tiny batch is overfitted to, for ``steps`` steps in every stage of training,
+    whereupon ``loss(model)`` must have fallen by ``fall``.
     """
 
     inputs: Callable[[int, int, int], tuple[Tensor, ...]]
     shape: Callable[[int, int, int], tuple[int, ...]]
     has_time: bool
+    objective: Callable[[Model, int], Tensor]
     loss: Callable[[Model], Tensor]
     fall: float
     steps: int
@@ -54,9 +57,31 @@ def _separation_inputs(num_sources: int, batch: int, time: int) -> tuple[Tensor,
     return (_voices(num_sources, batch, time).sum(1) + _noise(1, batch, time),)
 
 
+def _separation_batch(model: Model, batch: int, time: int) -> dict[str, Tensor]:
+    num_sources = model.config.num_sources
+    sources = _voices(num_sources, batch, time)
+    return {
+        "mixture": sources.sum(1),
+        "sources": sources,
+        "lengths": torch.full((batch,), time),
+        "num_sources": torch.full((batch,), num_sources),
+        "speakers": torch.arange(batch * num_sources).reshape(batch, num_sources),
+    }
+
+
+def _separation_objective(model: Model, stage: int) -> Tensor:
+    batch = _separation_batch(model, 2, 1200)
+    if isinstance(model, OwnLosses):
+        return model.losses(batch, stage)["loss"]
+    return -pit_si_snr(model(batch["mixture"]), batch["sources"]).values.mean()
+
+
 def _separation_loss(model: Model) -> Tensor:
-    sources = _voices(model.config.num_sources, 2, 1200)
-    return -pit_si_snr(model(sources.sum(1)), sources).values.mean()
+    batch = _separation_batch(model, 2, 1200)
+    with torch.no_grad():
+        estimates = model.eval()(batch["mixture"])
+    model.train()
+    return -pit_si_snr(estimates, batch["sources"]).values.mean()
 
 
 def _quality_inputs(num_sources: int, batch: int, time: int) -> tuple[Tensor, ...]:
@@ -75,6 +100,7 @@ ADAPTERS = {
         inputs=_separation_inputs,
         shape=lambda num_sources, batch, time: (batch, num_sources, time),
         has_time=True,
+        objective=_separation_objective,
         loss=_separation_loss,
         fall=6.0,  # dB of SI-SNR
         steps=40,
@@ -84,6 +110,7 @@ ADAPTERS = {
         inputs=_quality_inputs,
         shape=lambda num_sources, batch, time: (batch, num_sources),
         has_time=False,
+        objective=lambda model, stage: _quality_loss(model),
         loss=_quality_loss,
         fall=2.0,  # dB of mean absolute error
         steps=40,
@@ -145,8 +172,13 @@ def test_silence_gives_finite_output(model: Model, adapter: Adapter, num_sources
 
 def test_gradients_reach_every_parameter(model: Model, adapter: Adapter, num_sources: int) -> None:
     model.train()
-    output = model(*adapter.inputs(num_sources, BATCH, TIME))
-    (output * _noise(3, *output.shape)).sum().backward()
+    if isinstance(model, OwnLosses):
+        # What only its own training reaches, such as an auxiliary head.
+        for stage in range(model.num_stages):
+            adapter.objective(model, stage).backward()
+    else:
+        output = model(*adapter.inputs(num_sources, BATCH, TIME))
+        (output * _noise(3, *output.shape)).sum().backward()
     unreached = [
         name
         for name, parameter in model.named_parameters()
@@ -219,11 +251,12 @@ def test_a_tiny_batch_is_overfitted(model: Model, adapter: Adapter) -> None:
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), lr=adapter.learning_rate)
     before = adapter.loss(model).item()
-    for _ in range(adapter.steps):
-        optimizer.zero_grad()
-        adapter.loss(model).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
+    for stage in range(getattr(model, "num_stages", 1)):
+        for _ in range(adapter.steps):
+            optimizer.zero_grad()
+            adapter.objective(model, stage).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            optimizer.step()
     assert adapter.loss(model).item() < before - adapter.fall
 
 

@@ -37,6 +37,7 @@ def test_a_batch_is_what_the_interface_says(corpora: Path) -> None:
         "noise": ((3, 16_000), torch.float32),
         "lengths": ((3,), torch.int64),
         "num_sources": ((3,), torch.int64),
+        "speakers": ((3, 2), torch.int64),
     }
     assert torch.equal(batch["mixture"], batch["sources"].sum(1) + batch["noise"])
     assert batch["mixture"].abs().max() <= 1.0

@@ -83,3 +83,27 @@ def test_data_that_do_not_fit_the_model_are_named() -> None:
         build(recipe)
     with pytest.raises(RecipeError, match="did you mean 'corpora'"):
         build(dataclasses.replace(recipe, data={"corpra": ["synthetic"]}))
+
+
+class Staged(Given):
+    """A system of two stages that notes which stage it is asked for."""
+
+    name = "separation/staged"
+    num_stages = 2
+
+    def losses(self, batch: dict[str, Tensor], stage: int) -> dict[str, Tensor]:
+        return {"loss": self.scale * (stage + 1)}
+
+
+def test_a_system_with_its_own_losses_goes_through_its_stages(sources: Tensor) -> None:
+    task = SeparationTask(Staged(sources), SeparationOptions(stage_batches=(2,)))  # type: ignore[arg-type]
+    losses = [float(task(batch_of(sources), "main")["loss"].detach()) for _ in range(3)]
+    assert losses == [1, 1, 2]
+    resumed = SeparationTask(Staged(sources), SeparationOptions(stage_batches=(2,)))  # type: ignore[arg-type]
+    resumed.load_state_dict(task.state_dict())
+    assert resumed.stage == 1
+
+
+def test_stages_without_their_ends_are_refused(sources: Tensor) -> None:
+    with pytest.raises(RecipeError, match="separation/staged is trained in 2 stages"):
+        SeparationTask(Staged(sources))  # type: ignore[arg-type]

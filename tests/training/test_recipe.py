@@ -221,3 +221,20 @@ def test_a_room_is_found_by_name_and_its_task_trained(path, tmp_path, tiny, monk
 def test_a_room_that_does_not_exist_is_said():
     with pytest.raises(RecipeError, match=r"no room 'separatoin'.*'separation'"):
         room_task_builder("separatoin")
+
+
+def test_a_recipe_is_merged_over_its_base(path, tmp_path):
+    (tmp_path / "middle.yaml").write_text("base: recipe.yaml\nseed: 4\ntraining: {max_steps: 30}\n")
+    (tmp_path / "own.yaml").write_text("base: middle.yaml\nmodel: {config: {num_channels: 8}}\n")
+    recipe = read_recipe(tmp_path / "own.yaml", ["seed=5"])
+    assert recipe.model == ModelRecipe("separation/tiny", {"num_channels": 8, "sizes": [1, 2]})
+    assert (recipe.seed, recipe.training.max_steps, recipe.training.learning_rate) == (5, 30, 0.001)
+
+
+@pytest.mark.parametrize(
+    ("base", "message"), [("missing.yaml", "its base .*missing.yaml does not exist"), ("own.yaml", "is its own base")]
+)
+def test_a_base_that_cannot_be_is_named(tmp_path, base, message):
+    (tmp_path / "own.yaml").write_text(f"base: {base}\n")
+    with pytest.raises(RecipeError, match=message):
+        read_recipe(tmp_path / "own.yaml")

@@ -116,7 +116,8 @@ class DynamicMixer:
 
     ``batch(index)`` is ``{"mixture": (batch, time), "sources": (batch, num_sources, time), "noise": (batch, time)}``,
     float32, with mixture = sum of the sources + noise, and ``"lengths"`` and ``"num_sources"``, (batch,) int64.
-    Where a mixture has fewer talkers than ``config.num_sources``, the last sources are zero.
+    ``"speakers"``, (batch, num_sources) int64, are the talkers' numbers in ``voices``. Where a mixture has fewer
+    talkers than ``config.num_sources``, the last sources are zero and their speakers -1.
 
     It is a batch source of the training loop: :meth:`iterate` gives the batches from any index on, made ahead by
     ``num_threads`` threads. Process r of n takes ``iterate(start + r, n)``, so that no two see the same mixture. The
@@ -181,17 +182,20 @@ class DynamicMixer:
         sources = np.zeros(shape, dtype=np.float32)
         noise = np.zeros((shape[0], shape[2]), dtype=np.float32)
         num_sources = np.zeros(shape[0], dtype=np.int64)
+        speakers = np.full(shape[:2], -1, dtype=np.int64)
         for row in range(config.batch_size):
             draw = self.draw(index, row)
             images, noise[row] = self.render(draw)
             sources[row, : len(images)] = images
             num_sources[row] = len(images)
+            speakers[row, : len(images)] = [talker.speaker for talker in draw.talkers]
         return {
             "mixture": torch.from_numpy(sources.sum(axis=1) + noise),
             "sources": torch.from_numpy(sources),
             "noise": torch.from_numpy(noise),
             "lengths": torch.full((config.batch_size,), config.num_frames, dtype=torch.int64),
             "num_sources": torch.from_numpy(num_sources),
+            "speakers": torch.from_numpy(speakers),
         }
 
     def draw(self, index: int, row: int) -> MixtureDraw:
@@ -259,6 +263,7 @@ def draw_mixture(
                 level_db=0.0 if number == 0 else float(rng.uniform(*config.level_difference_db)),
                 speed=speed,
                 response=responses[number],
+                speaker=voice.number,
             )
         )
     noise = None

@@ -19,8 +19,9 @@ SYNTHETIC = "synthetic"
 
 @dataclass(frozen=True)
 class Voice:
-    """A talker: the clips of the store that are theirs, and their share in the drawing of clips."""
+    """A talker: their number in the pool, the clips of the store that are theirs, and each clip's share in drawing."""
 
+    number: int
     name: str
     clips: NDArray[np.int64]
     cumulative: NDArray[np.float64]
@@ -66,7 +67,7 @@ class VoicePool:
             seconds_of = np.array([seconds for _, seconds, _ in items])
             weights.append(min(float(seconds_of.sum()), cap_seconds * max(people for _, _, people in items)))
             clips = np.array([clip for clip, _, _ in items], dtype=np.int64)
-            self.voices.append(Voice(name, clips, np.cumsum(seconds_of) / seconds_of.sum()))
+            self.voices.append(Voice(len(self.voices), name, clips, np.cumsum(seconds_of) / seconds_of.sum()))
         self._weights = np.array(weights)
         self._collections: dict[str, NDArray[np.int64]] = {
             name: np.array([number for number, voice in enumerate(self.voices) if voice.collection == name])

@@ -36,7 +36,8 @@ class TalkerDraw:
 
     ``clip`` is read from ``start_frame`` on, played ``speed`` times as fast, and put at ``onset_frame`` of the
     mixture; only ``active_frames`` (first, after the last) of the mixture are kept of it. ``level_db`` is its level
-    against the other talkers, measured where it speaks. ``response`` is its room response, None outside of rooms.
+    against the other talkers, measured where it speaks. ``response`` is its room response, None outside of rooms;
+    ``speaker`` is whose voice it is, by number in the pool, -1 where there is none.
     """
 
     clip: int
@@ -46,6 +47,7 @@ class TalkerDraw:
     level_db: float
     speed: float = 1.0
     response: int | None = None
+    speaker: int = -1
 
 
 @dataclass(frozen=True)

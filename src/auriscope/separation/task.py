@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +26,14 @@ class SeparationOptions:
     """What a recipe may say about the loss.
 
     Args:
+        stage_batches: where the stages of a system that is trained in stages end, counted in batches; the last stage
+            has no end. A system of two stages has one number here.
         max_si_snr_db: mixtures separated better than this no longer pull on the weights; Zeghidour and Grangier,
             Wavesplit (arXiv 2002.08933), section 3.3, clip at 30 dB for the same reason.
     """
 
     max_si_snr_db: float = 30.0
+    stage_batches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,28 @@ class ValidationOptions:
     max_items: int | None = None
 
 
+@runtime_checkable
+class OwnLosses(Protocol):
+    """What a system offers whose training is its own: everything but the SI-SNR of its estimates under PIT.
+
+    ``losses(batch, stage)`` takes a batch of :class:`~auriscope.data.mixing.DynamicMixer` and the number of the stage,
+    from 0, and gives a dict with the scalar ``"loss"``, others to be logged. A parameter that a stage leaves without
+    a gradient stays as it is in that stage.
+    """
+
+    num_stages: ClassVar[int]
+
+    def losses(self, batch: Batch, stage: int) -> dict[str, Tensor]:
+        """Losses of a batch."""
+        ...
+
+
 class SeparationTask(nn.Module):
     """Permutation-invariant training for the SI-SNR, in dB, of all talkers of a mixture together.
 
     The loss of an example is minus the mean SI-SNR over its (audible) sources under the best permutation; Kolbæk et al.
-    2017 (arXiv 1703.06284), section IV, with the SI-SNR of Luo and Mesgarani (arXiv 1809.07454), section III.E.
+    2017 (arXiv 1703.06284), section IV, with the SI-SNR of Luo and Mesgarani (arXiv 1809.07454), section III.E. A
+    system with losses of its own (:class:`OwnLosses`) is trained with those.
     """
 
     selection_metric = "si_snri_db"
@@ -64,13 +84,35 @@ class SeparationTask(nn.Module):
         super().__init__()
         self.model = model
         self.options = options or SeparationOptions()
+        num_stages = getattr(model, "num_stages", 1)
+        if len(self.options.stage_batches) != num_stages - 1:
+            raise RecipeError(
+                f"{model.name} is trained in {num_stages} stages, so task_options.stage_batches must hold "
+                f"{num_stages - 1} numbers; it holds {len(self.options.stage_batches)}"
+            )
+        self.num_batches: Tensor
+        if num_stages > 1:
+            # Part of the checkpoint, so that a run that is continued is in the stage where it stopped.
+            self.register_buffer("num_batches", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def stage(self) -> int:
+        """The stage that training is in, from 0."""
+        if not self.options.stage_batches:
+            return 0
+        return sum(int(self.num_batches) >= end for end in self.options.stage_batches)
 
     def phases(self) -> Mapping[str, Iterable[nn.Parameter]]:
         """One phase, over all parameters."""
         return {"main": self.model.parameters()}
 
     def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:  # noqa: ARG002
-        """The loss of a batch and its mean SI-SNR improvement in dB."""
+        """The loss of a batch and its mean SI-SNR improvement in dB, or a system's own losses."""
+        if isinstance(self.model, OwnLosses):
+            losses = self.model.losses(batch, self.stage)
+            if self.options.stage_batches:
+                self.num_batches += 1
+            return losses
         mixture, sources = batch["mixture"], batch["sources"]
         estimates = self.model(mixture).float()
         values = pit_si_snr(estimates, sources).values

@@ -61,6 +61,7 @@ class Recipe:
 def read_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """Read a recipe and apply overrides such as ``training.learning_rate=3e-4`` (the value is YAML).
 
+    A recipe may name another as its ``base`` (a path relative to itself): its own keys are merged over those.
     ``RecipeError`` if the file is missing or not YAML, an override is not ``key=value``, or a key or value is wrong.
     """
     from omegaconf import OmegaConf
@@ -74,7 +75,7 @@ def read_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         if not equals or not key.strip():
             raise RecipeError(f"{override!r} is not an override: write key=value, such as training.max_steps=1000")
     try:
-        merged = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(overrides))
+        merged = OmegaConf.merge(*_with_bases(path), OmegaConf.from_dotlist(overrides))
         values = OmegaConf.to_container(merged, resolve=True)
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: there is no such recipe") from error
@@ -85,6 +86,29 @@ def read_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys to values")
     return _recipe_from_values(typing.cast(dict[str, Any], values), str(path))
+
+
+def _with_bases(path: Path) -> list[Any]:
+    """A recipe and those it is based on, the most general first."""
+    from omegaconf import DictConfig, OmegaConf
+
+    chain: list[Any] = []
+    seen: list[Path] = []
+    following: Path | None = path
+    while following is not None:
+        if following.resolve() in seen:
+            raise RecipeError(f"{following}: is its own base, by way of {seen[-1].name}")
+        seen.append(following.resolve())
+        try:
+            values = OmegaConf.load(following)
+        except FileNotFoundError as error:
+            if len(seen) == 1:
+                raise
+            raise RecipeError(f"{seen[-2]}: its base {following} does not exist") from error
+        base = values.pop("base", None) if isinstance(values, DictConfig) else None
+        chain.insert(0, values)
+        following = None if base is None else following.parent / str(base)
+    return chain
 
 
 def _recipe_from_values(values: dict[str, Any], where: str) -> Recipe:
