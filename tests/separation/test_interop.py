@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from auriscope.errors import CheckpointError
+from auriscope.pretrained.model import model_class
 from auriscope.separation import interop
 
 
@@ -54,7 +55,7 @@ def test_asteroid_models_that_cannot_be_loaded(checkpoint: dict[str, Any], messa
 
 def test_missing_surplus_and_misshaped_weights() -> None:
     config = {"num_filters": 8, "bottleneck_channels": 4, "hidden_size": 4, "num_blocks": 1}
-    weights = interop.model_class("separation/dprnn").from_config(config).state_dict()
+    weights = model_class("separation/dprnn").from_config(config).state_dict()
     assert interop.Foreign("separation/dprnn", config, weights).build().num_parameters > 0
     fewer = {key: value for key, value in weights.items() if key != "masker.prelu.weight"}
     with pytest.raises(CheckpointError, match=r"lacks masker\.prelu\.weight"):

@@ -1,0 +1,12 @@
+"""Checkpoints of other toolkits as ours: what configuration they are, and which of our weights each of theirs is.
+
+Nothing of the other toolkits is imported, and nothing is unpickled but plain data and tensors.
+"""
+
+from __future__ import annotations
+
+from auriscope.separation.interop.asteroid import from_asteroid
+from auriscope.separation.interop.foreign import Foreign, read_tensors
+from auriscope.separation.interop.speechbrain import from_speechbrain_sepformer
+
+__all__ = ["Foreign", "from_asteroid", "from_speechbrain_sepformer", "read_tensors"]
