@@ -174,6 +174,7 @@ def test_too_few_talkers_are_an_error(corpora: Path) -> None:
         ({"ramp_batches": (30, 10)}, "ramp_batches must be two numbers"),
         ({"corpora": ()}, "corpora must name one"),
         ({"num_sources": 2, "min_sources": 3}, "min_sources must lie between"),
+        ({"contrast_batches": (3, 3)}, "contrast_batches must be two numbers"),
     ],
 )
 def test_a_wrong_configuration_is_one_line(values: dict[str, object], said: str) -> None:
@@ -191,3 +192,16 @@ def test_the_real_corpora_mix(real_corpora: Path) -> None:
     assert torch.isfinite(batch["mixture"]).all()
     assert (batch["sources"].std(-1) > 1e-4).all()
     assert (batch["noise"].std(-1) > 1e-5).all()
+
+
+def test_talkers_contrast_where_it_is_asked_for(corpora: Path) -> None:
+    plain = MixingConfig(corpora=CORPORA, segment_seconds=0.5, batch_size=1)
+    mixer = DynamicMixer(dataclasses.replace(plain, contrast_batches=(20, 40)))
+    sexes = [
+        [mixer.voices.voices[talker.speaker].sex for talker in mixer.draw(index, 0).talkers] for index in range(60)
+    ]
+    assert all(None in pair or set(pair) == {"F", "M"} for pair in sexes[:20])
+    assert {"F", "M"} in [set(pair) for pair in sexes[:20]]
+    assert any(None not in pair and len(set(pair)) == 1 for pair in sexes[40:])
+    assert mixer.draw(50, 0) == DynamicMixer(plain).draw(50, 0)
+    assert [mixer.config.contrast(index) for index in (0, 20, 30, 40)] == [1.0, 1.0, 0.5, 0.0]

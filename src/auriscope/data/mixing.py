@@ -50,6 +50,9 @@ class MixingConfig:
         room_bank: the simulated rooms.
         ramp_batches: the noise and room probabilities rise from zero at the first of these batches to their values at
             the second; None: they hold from the start. Training that meets easy mixtures first starts sooner.
+        contrast_batches: up to the first of these batches, all mixtures are of a man and a woman as far as the sexes
+            are known; from the second on, talkers meet as they are drawn. Permutation-invariant training leaves its
+            plateau sooner where the talkers differ much. None: as they are drawn from the start.
         level_dbfs: RMS level of the mixture, as far as it does not clip: talkers near and far, timid gain settings.
     """
 
@@ -72,6 +75,7 @@ class MixingConfig:
     measured_room_share: float = 0.2
     room_bank: RoomBankConfig = field(default_factory=RoomBankConfig)
     ramp_batches: tuple[int, int] | None = None
+    contrast_batches: tuple[int, int] | None = None
     level_dbfs: tuple[float, float] = (-38.0, -18.0)
 
     def __post_init__(self) -> None:
@@ -89,8 +93,10 @@ class MixingConfig:
         for name in ("sample_rate", "num_sources", "segment_seconds", "batch_size", "speaker_cap_seconds"):
             if not getattr(self, name) > 0:
                 raise RecipeError(f"{name} must be above zero; it is {getattr(self, name)}")
-        if self.ramp_batches is not None and not 0 <= self.ramp_batches[0] < self.ramp_batches[1]:
-            raise RecipeError(f"ramp_batches must be two numbers, the lower first; it is {self.ramp_batches}")
+        for name in ("ramp_batches", "contrast_batches"):
+            ramp = getattr(self, name)
+            if ramp is not None and not 0 <= ramp[0] < ramp[1]:
+                raise RecipeError(f"{name} must be two numbers, the lower first; it is {ramp}")
         if not self.corpora:
             raise RecipeError("corpora must name one corpus at least")
         if self.min_sources is not None and not 1 <= self.min_sources <= self.num_sources:
@@ -105,10 +111,15 @@ class MixingConfig:
 
     def hardness(self, index: int) -> float:
         """The share in [0, 1] of the noise and room probabilities that holds for a batch."""
-        if self.ramp_batches is None:
-            return 1.0
-        first, last = self.ramp_batches
-        return min(1.0, max(0.0, (index - first) / (last - first)))
+        return 1.0 if self.ramp_batches is None else _risen(index, self.ramp_batches)
+
+    def contrast(self, index: int) -> float:
+        """The share in [0, 1] of a batch's mixtures whose talkers are of both sexes on purpose."""
+        return 0.0 if self.contrast_batches is None else 1.0 - _risen(index, self.contrast_batches)
+
+
+def _risen(index: int, ramp: tuple[int, int]) -> float:
+    return min(1.0, max(0.0, (index - ramp[0]) / (ramp[1] - ramp[0])))
 
 
 class DynamicMixer:
@@ -209,6 +220,7 @@ class DynamicMixer:
             measured=self.measured,
             simulated=self.simulated,
             hardness=self.config.hardness(index),
+            contrast=self.config.contrast(index),
         )
 
     def render(self, draw: MixtureDraw) -> tuple[np.ndarray, np.ndarray]:
@@ -232,8 +244,12 @@ def draw_mixture(
     measured: Rooms | None = None,
     simulated: Rooms | None = None,
     hardness: float = 1.0,
+    contrast: float = 0.0,
 ) -> MixtureDraw:
-    """Draw a mixture as ``config`` describes it, with ``hardness`` times its noise and room probabilities."""
+    """Draw a mixture as ``config`` describes it, with ``hardness`` times its noise and room probabilities.
+
+    ``contrast`` is the probability that its talkers are of both sexes on purpose.
+    """
     fewest = config.num_sources if config.min_sources is None else config.min_sources
     num_talkers = int(rng.integers(fewest, config.num_sources, endpoint=True))
     responses: tuple[int | None, ...] = (None,) * num_talkers
@@ -246,7 +262,10 @@ def draw_mixture(
     active = _overlap(config, num_talkers, rng)
     talkers = []
     together = bool(rng.random() < config.same_collection_probability)
-    for number, voice in enumerate(voices.draw_voices(num_talkers, rng, together=together)):
+    # Drawn only where it is asked for, so that without it the mixtures of a seed stay what they were.
+    contrasting = contrast > 0 and bool(rng.random() < contrast)
+    drawn = voices.draw_voices(num_talkers, rng, together=together, contrasting=contrasting)
+    for number, voice in enumerate(drawn):
         clip = voice.draw(rng)
         speed = float(rng.uniform(*config.speed))
         # Frames of the clip that a whole mixture takes; a shorter clip begins somewhere within the mixture.

@@ -19,12 +19,16 @@ SYNTHETIC = "synthetic"
 
 @dataclass(frozen=True)
 class Voice:
-    """A talker: their number in the pool, the clips of the store that are theirs, and each clip's share in drawing."""
+    """A talker: their number in the pool, the clips of the store that are theirs, and each clip's share in drawing.
+
+    ``sex`` is as the manifest gives it, None where it does not.
+    """
 
     number: int
     name: str
     clips: NDArray[np.int64]
     cumulative: NDArray[np.float64]
+    sex: str | None = None
 
     @property
     def collection(self) -> str:
@@ -55,29 +59,35 @@ class VoicePool:
         self._firsts = np.cumsum([0, *(len(store) for store in stores)])
         self.sample_rate = stores[0].sample_rate
         by_speaker: dict[str, list[tuple[int, float, int]]] = {}
+        sexes: dict[str, str | None] = {}
         for first, store, entries in zip(self._firsts[:-1], stores, listed, strict=True):
             for clip, utterance in enumerate(entries):
                 seconds = store.num_frames(clip) / store.sample_rate
                 if seconds > 0 and seconds >= min_seconds:
                     item = (int(first) + clip, seconds, utterance.num_speakers)
                     by_speaker.setdefault(utterance.speaker, []).append(item)
+                    sexes[utterance.speaker] = utterance.sex
         weights = []
         self.voices: list[Voice] = []
         for name, items in by_speaker.items():
             seconds_of = np.array([seconds for _, seconds, _ in items])
             weights.append(min(float(seconds_of.sum()), cap_seconds * max(people for _, _, people in items)))
             clips = np.array([clip for clip, _, _ in items], dtype=np.int64)
-            self.voices.append(Voice(len(self.voices), name, clips, np.cumsum(seconds_of) / seconds_of.sum()))
+            cumulative = np.cumsum(seconds_of) / seconds_of.sum()
+            self.voices.append(Voice(len(self.voices), name, clips, cumulative, sexes[name]))
         self._weights = np.array(weights)
         self._collections: dict[str, NDArray[np.int64]] = {
             name: np.array([number for number, voice in enumerate(self.voices) if voice.collection == name])
             for name in {voice.collection for voice in self.voices}
         }
 
-    def draw_voices(self, num_voices: int, rng: np.random.Generator, *, together: bool = False) -> list[Voice]:
+    def draw_voices(
+        self, num_voices: int, rng: np.random.Generator, *, together: bool = False, contrasting: bool = False
+    ) -> list[Voice]:
         """Draw different talkers, each by weight among those that are left.
 
-        With ``together`` all are of the first one's collection, if that has so many.
+        With ``together`` all are of the first one's collection, if that has so many. With ``contrasting`` the others
+        are not of the first one's sex, as far as there are such in the group and the sexes are known.
         """
         if num_voices > len(self.voices):
             raise CorpusError(f"{num_voices} talkers are asked of corpora that hold {len(self.voices)}; add corpora")
@@ -85,6 +95,9 @@ class VoicePool:
         group = self._collections[self.voices[chosen[0]].collection]
         if not together or len(group) < num_voices:
             group = np.arange(len(self.voices))
+        if contrasting and (sex := self.voices[chosen[0]].sex):
+            others = group[[self.voices[number].sex not in (sex, None) for number in group]]
+            group = others if len(others) >= num_voices - 1 else group
         while len(chosen) < num_voices:
             number = self._draw(group, rng)
             if number not in chosen:
