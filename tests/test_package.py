@@ -110,14 +110,16 @@ def test_no_command_is_documented_that_does_not_exist() -> None:
 
 
 def test_every_recipe_is_documented() -> None:
-    text = (DOCS / "guides" / "train.md").read_text(encoding="utf-8")
+    pages = [*(DOCS / "guides").glob("*.md"), *(DOCS / "systems").glob("*.md")]
+    text = "".join(path.read_text(encoding="utf-8") for path in pages)
     recipes = {path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.yaml")}
     assert recipes
     assert set(re.findall(r"`(recipes/[^`]+\.yaml)`", text)) == recipes
 
 
 def test_every_architecture_is_documented() -> None:
-    text = "".join(path.read_text(encoding="utf-8") for path in (DOCS / "rooms").glob("*.md"))
+    pages = [*(DOCS / "rooms").glob("*.md"), *(DOCS / "systems").glob("*.md")]
+    text = "".join(path.read_text(encoding="utf-8") for path in pages)
     assert {name for name in list_architectures() if f"`{name}`" not in text} == set()
 
 
