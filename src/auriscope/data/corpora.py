@@ -20,7 +20,8 @@ class Quirks:
     ``libri_251spk`` is reader 19 of ``libri_readers_3spk``), so that names are compared within it.
     ``num_speakers``: how many people an "unknown" speaker stands for. ``evaluation_only``: never to be trained on.
     ``clean_column``: the column that names the clean recording, where ``path`` is a noisy one.
-    ``offset_sample_rate``: the rate of the columns ``start`` and ``end``.
+    ``offset_sample_rate``: the rate of the columns ``start`` and ``end``. ``not_noise``: labels of clips that are no
+    noise to a listener to speech.
     """
 
     voices: str | None = None
@@ -28,6 +29,7 @@ class Quirks:
     evaluation_only: bool = False
     clean_column: str | None = None
     offset_sample_rate: int = 16_000
+    not_noise: frozenset[str] = frozenset()
 
 
 QUIRKS: dict[str, Quirks] = {
@@ -43,6 +45,7 @@ QUIRKS: dict[str, Quirks] = {
     "coffee_commands": Quirks(voices="picovoice", num_speakers=50),
     "wake_words": Quirks(voices="picovoice", num_speakers=50),
     "voicebank_demand_pairs": Quirks(evaluation_only=True, clean_column="clean_path"),
+    "sound_events": Quirks(not_noise=frozenset({"human_voice"})),
 }
 
 # Training responses of ``rir`` that are, sample for sample, a valid or test response under another name.
@@ -161,12 +164,17 @@ def utterances(
 
 
 def noise_clips(split: str, *, corpus: str = "noise", root: Path | None = None) -> list[NoiseClip]:
-    """List the noise clips of a split; errors as :func:`utterances`."""
+    """List the noise clips of a split; errors as :func:`utterances`.
+
+    Training clips under a share-alike licence are left out: weights that learnt from them would have to carry it too.
+    """
+    unwanted = QUIRKS.get(corpus, Quirks()).not_noise
     return [
         NoiseClip(
             corpus, entry.path, folder / entry.path, split, _duration(entry, folder, number), label=entry.label or ""
         )
         for number, entry, folder in _entries(corpus, split, root)
+        if entry.label not in unwanted and not (split == "train" and "BY-SA" in entry.more.get("licence", ""))
     ]
 
 

@@ -8,14 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from auriscope.data.cache import AudioStore
-from auriscope.data.pool import VoicePool, noise_store, voice_pool
-from auriscope.data.render import MixtureDraw, NoiseDraw, TalkerDraw, render
+from auriscope.data.pool import NoisePool, VoicePool, noise_pool, voice_pool
+from auriscope.data.render import MixtureDraw, NoiseDraw, TalkerDraw, Target, render
 from auriscope.data.rooms import RoomBankConfig, Rooms, measured_rooms, simulated_rooms
 from auriscope.errors import RecipeError
 
@@ -43,9 +43,14 @@ class MixingConfig:
         same_collection_probability: how often all talkers of a mixture are of one collection of recordings. Talkers of
             two can be told apart by their microphones and codecs, which no recording of real talkers allows.
         min_utterance_seconds: shorter utterances are left out.
-        noise_probability: how often there is noise of the corpus ``noise``.
+        noise_probability: how often there is noise.
+        noise_corpora: names of noise corpora, each drawn as often as the others.
         snr_db: power of all speech over that of the noise, over the whole mixture.
-        room_probability: how often the talkers are in a room. The sources are then the reverberant images.
+        noise_tilt_db_per_octave: how the spectrum of the noise is tilted: one recording of rain becomes many.
+        babble_probability: how much of the noise has 3 to 10 further voices, 0 to 20 dB above the rest of it.
+        room_probability: how often the talkers are in a room.
+        target: what the sources are then: "image", with all reverberation, or "early", with the direct sound and the
+            first 50 ms; what the target lacks of the image is then part of the noise.
         measured_room_share: of the rooms, the share that is measured (corpus ``rir``) and not simulated.
         room_bank: the simulated rooms.
         ramp_batches: the noise and room probabilities rise from zero at the first of these batches to their values at
@@ -70,8 +75,12 @@ class MixingConfig:
     same_collection_probability: float = 0.8
     min_utterance_seconds: float = 1.5
     noise_probability: float = 0.0
+    noise_corpora: tuple[str, ...] = ("noise",)
     snr_db: tuple[float, float] = (0.0, 20.0)
+    noise_tilt_db_per_octave: tuple[float, float] = (0.0, 0.0)
+    babble_probability: float = 0.0
     room_probability: float = 0.0
+    target: Target = "image"
     measured_room_share: float = 0.2
     room_bank: RoomBankConfig = field(default_factory=RoomBankConfig)
     ramp_batches: tuple[int, int] | None = None
@@ -81,12 +90,13 @@ class MixingConfig:
     def __post_init__(self) -> None:
         # Recipes come from YAML, which knows lists only.
         object.__setattr__(self, "corpora", tuple(self.corpora))
-        for name in ("level_difference_db", "speed", "snr_db", "level_dbfs"):
+        object.__setattr__(self, "noise_corpora", tuple(self.noise_corpora))
+        for name in ("level_difference_db", "speed", "snr_db", "level_dbfs", "noise_tilt_db_per_octave"):
             span = tuple(float(value) for value in getattr(self, name))
             if len(span) != 2 or not span[0] <= span[1]:
                 raise RecipeError(f"{name} must be two numbers, the lower first; it is {getattr(self, name)}")
             object.__setattr__(self, name, span)
-        shares = ("partial_overlap", "noise", "room", "same_collection")
+        shares = ("partial_overlap", "noise", "babble", "room", "same_collection")
         for name in (*(f"{share}_probability" for share in shares), "measured_room_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise RecipeError(f"{name} must lie between 0 and 1; it is {getattr(self, name)}")
@@ -97,8 +107,11 @@ class MixingConfig:
             ramp = getattr(self, name)
             if ramp is not None and not 0 <= ramp[0] < ramp[1]:
                 raise RecipeError(f"{name} must be two numbers, the lower first; it is {ramp}")
-        if not self.corpora:
-            raise RecipeError("corpora must name one corpus at least")
+        for name in ("corpora", "noise_corpora"):
+            if not getattr(self, name):
+                raise RecipeError(f"{name} must name one corpus at least")
+        if self.target not in get_args(Target):
+            raise RecipeError(f"target must be one of {', '.join(get_args(Target))}; it is {self.target!r}")
         if self.min_sources is not None and not 1 <= self.min_sources <= self.num_sources:
             raise RecipeError(f"min_sources must lie between 1 and num_sources; it is {self.min_sources}")
         if not 0.25 <= self.speed[0] <= self.speed[1] <= 4.0:
@@ -161,11 +174,11 @@ class DynamicMixer:
             folder=folder,
             progress=progress,
         )
-        self.noises: AudioStore | None = None
+        self.noises: NoisePool | None = None
         self.measured: Rooms | None = None
         self.simulated: Rooms | None = None
         if config.noise_probability > 0:
-            self.noises = noise_store(config.split, sample_rate=rate, root=root, folder=folder)
+            self.noises = noise_pool(config.noise_corpora, config.split, sample_rate=rate, root=root, folder=folder)
         if config.room_probability > 0 and config.measured_room_share > 0:
             self.measured = measured_rooms(config.split, sample_rate=rate, root=root, folder=folder)
         if config.room_probability > 0 and config.measured_room_share < 1:
@@ -224,7 +237,7 @@ class DynamicMixer:
         )
 
     def render(self, draw: MixtureDraw) -> tuple[np.ndarray, np.ndarray]:
-        """Make the images (talkers, time) and the noise (time,) of a draw."""
+        """Make the targets (talkers, time) and the noise (time,) of a draw."""
         rooms = self.measured if draw.measured_room else self.simulated
         return render(
             draw,
@@ -232,6 +245,7 @@ class DynamicMixer:
             voices=self.voices,
             responses=rooms.store if rooms else None,
             noises=self.noises,
+            target=self.config.target,
         )
 
 
@@ -240,7 +254,7 @@ def draw_mixture(
     rng: np.random.Generator,
     voices: VoicePool,
     *,
-    noises: AudioStore | None = None,
+    noises: NoisePool | None = None,
     measured: Rooms | None = None,
     simulated: Rooms | None = None,
     hardness: float = 1.0,
@@ -287,9 +301,23 @@ def draw_mixture(
         )
     noise = None
     if noises is not None and rng.random() < hardness * config.noise_probability:
-        clip = int(rng.integers(len(noises)))
-        noise = NoiseDraw(clip, int(rng.integers(noises.num_frames(clip))), float(rng.uniform(*config.snr_db)))
+        noise = _noise(config, rng, voices, noises)
     return MixtureDraw(tuple(talkers), float(rng.uniform(*config.level_dbfs)), noise, measured_room)
+
+
+def _noise(config: MixingConfig, rng: np.random.Generator, voices: VoicePool, noises: NoisePool) -> NoiseDraw:
+    clip = noises.draw(rng)
+    start_frame, snr_db = int(rng.integers(noises.num_frames(clip))), float(rng.uniform(*config.snr_db))
+    # What a recipe does not ask for draws no number, so that the mixtures of recipes before it stay the same.
+    tilt, babble, babble_db = 0.0, [], 0.0
+    if config.noise_tilt_db_per_octave != (0.0, 0.0):
+        tilt = float(rng.uniform(*config.noise_tilt_db_per_octave))
+    if config.babble_probability > 0 and rng.random() < config.babble_probability:
+        for _ in range(int(rng.integers(3, 10, endpoint=True))):
+            spoken = voices.draw_voices(1, rng)[0].draw(rng)
+            babble.append((spoken, int(rng.integers(voices.num_frames(spoken)))))
+        babble_db = float(rng.uniform(0.0, 20.0))
+    return NoiseDraw(clip, start_frame, snr_db, tilt, tuple(babble), babble_db)
 
 
 def _overlap(config: MixingConfig, num_talkers: int, rng: np.random.Generator) -> list[tuple[int, int]]:

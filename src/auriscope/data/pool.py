@@ -40,7 +40,39 @@ class Voice:
         return int(self.clips[np.searchsorted(self.cumulative, rng.random(), side="right")])
 
 
-class VoicePool:
+class ClipPool:
+    """Clips of several stores of one sample rate behind one numbering."""
+
+    def __init__(self, stores: Sequence[AudioStore]) -> None:
+        self._stores = list(stores)
+        self._firsts = np.cumsum([0, *(len(store) for store in stores)])
+        self.sample_rate = stores[0].sample_rate
+
+    def num_frames(self, clip: int) -> int:
+        """Return the length of a clip in samples."""
+        store, own = self._locate(clip)
+        return store.num_frames(own)
+
+    def read(self, clip: int, start_frame: int = 0, num_frames: int | None = None) -> NDArray[np.float32]:
+        """Return (time,) float32 of a clip, as :meth:`AudioStore.read` does."""
+        store, own = self._locate(clip)
+        return store.read(own, start_frame, num_frames)
+
+    def _locate(self, clip: int) -> tuple[AudioStore, int]:
+        store = int(np.searchsorted(self._firsts, clip, side="right")) - 1
+        return self._stores[store], clip - int(self._firsts[store])
+
+
+class NoisePool(ClipPool):
+    """Noise clips of one or more corpora, each corpus drawn as often as the others."""
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """Draw a clip."""
+        store = int(rng.integers(len(self._stores))) if len(self._stores) > 1 else 0
+        return int(self._firsts[store]) + int(rng.integers(len(self._stores[store])))
+
+
+class VoicePool(ClipPool):
     """Utterances by talker, with the audio.
 
     A talker is drawn in proportion to the seconds there are of them, but at most ``cap_seconds``, so that prolific
@@ -55,9 +87,7 @@ class VoicePool:
         cap_seconds: float,
         min_seconds: float = 0.0,
     ) -> None:
-        self._stores = list(stores)
-        self._firsts = np.cumsum([0, *(len(store) for store in stores)])
-        self.sample_rate = stores[0].sample_rate
+        super().__init__(stores)
         by_speaker: dict[str, list[tuple[int, float, int]]] = {}
         sexes: dict[str, str | None] = {}
         for first, store, entries in zip(self._firsts[:-1], stores, listed, strict=True):
@@ -108,20 +138,6 @@ class VoicePool:
         cumulative = np.cumsum(self._weights[group])
         return int(group[np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")])
 
-    def num_frames(self, clip: int) -> int:
-        """Return the length of a clip in samples."""
-        store, own = self._locate(clip)
-        return store.num_frames(own)
-
-    def read(self, clip: int, start_frame: int = 0, num_frames: int | None = None) -> NDArray[np.float32]:
-        """Return (time,) float32 of a clip, as :meth:`AudioStore.read` does."""
-        store, own = self._locate(clip)
-        return store.read(own, start_frame, num_frames)
-
-    def _locate(self, clip: int) -> tuple[AudioStore, int]:
-        store = int(np.searchsorted(self._firsts, clip, side="right")) - 1
-        return self._stores[store], clip - int(self._firsts[store])
-
 
 def voice_pool(
     corpora: Sequence[str],
@@ -160,6 +176,23 @@ def voice_pool(
     return VoicePool(stores, listed, cap_seconds, min_seconds)
 
 
-def noise_store(split: str, *, sample_rate: int, root: Path | None = None, folder: Path | None = None) -> AudioStore:
-    """Open the noise clips of a split of the corpus ``noise``."""
-    return open_clips(noise_clips(split, root=root), sample_rate=sample_rate, name=f"noise-{split}", folder=folder)
+def noise_store(
+    split: str, *, corpus: str = "noise", sample_rate: int, root: Path | None = None, folder: Path | None = None
+) -> AudioStore:
+    """Open the noise clips of a split of a corpus."""
+    clips = noise_clips(split, corpus=corpus, root=root)
+    return open_clips(clips, sample_rate=sample_rate, name=f"{corpus}-{split}", folder=folder)
+
+
+def noise_pool(
+    corpora: Sequence[str],
+    split: str,
+    *,
+    sample_rate: int,
+    root: Path | None = None,
+    folder: Path | None = None,
+) -> NoisePool:
+    """Open the noise clips of a split of some corpora."""
+    return NoisePool(
+        [noise_store(split, corpus=corpus, sample_rate=sample_rate, root=root, folder=folder) for corpus in corpora]
+    )

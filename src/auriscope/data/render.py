@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import scipy.fft
@@ -13,11 +13,15 @@ from numpy.typing import NDArray
 from auriscope.data.cache import AudioStore
 
 FloatArray = NDArray[np.float32]
+Target = Literal["image", "early"]
 
 PEAK_LIMIT = 0.97
 _FADE_SECONDS = 0.01
 _FRAME_SECONDS = 0.02
 _SILENCE_DB = 40.0
+_EARLY_SECONDS = 0.05
+_EARLY_FADE_SECONDS = 0.01
+_TILT_HZ = 1000.0
 
 
 class ClipReader(Protocol):
@@ -52,11 +56,18 @@ class TalkerDraw:
 
 @dataclass(frozen=True)
 class NoiseDraw:
-    """The noise of a mixture: ``clip`` from ``start_frame`` on, repeated if short, ``snr_db`` below all speech."""
+    """The noise of a mixture: ``clip`` from ``start_frame`` on, repeated if short, ``snr_db`` below all speech.
+
+    ``tilt_db_per_octave`` is how its spectrum is tilted. ``babble`` are clips of voices and the frames they start at,
+    whose sum is put ``babble_db`` above the clip.
+    """
 
     clip: int
     start_frame: int
     snr_db: float
+    tilt_db_per_octave: float = 0.0
+    babble: tuple[tuple[int, int], ...] = ()
+    babble_db: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -79,23 +90,31 @@ def render(
     *,
     voices: ClipReader,
     responses: AudioStore | None = None,
-    noises: AudioStore | None = None,
+    noises: ClipReader | None = None,
+    target: Target = "image",
 ) -> tuple[FloatArray, FloatArray]:
-    """Make the images of the talkers, (talkers, time) float32, and the noise, (time,); the mixture is their sum.
+    """Make the targets of the talkers, (talkers, time) float32, and the noise, (time,); the mixture is their sum.
 
-    The images are what reaches the microphone: with the room's reverberation where the draw has a room. The mixture
-    has the drawn RMS level unless its peak would pass ``PEAK_LIMIT``; then everything is turned down together.
+    Images are what reaches the microphone: with the room's reverberation where the draw has a room. The target
+    "early" keeps of the room what :func:`early_part` does; the late reverberation is then part of the noise. The
+    mixture has the drawn RMS level unless its peak would pass ``PEAK_LIMIT``; then everything is turned down together.
     """
     images = np.zeros((len(draw.talkers), num_frames), dtype=np.float32)
+    late = np.zeros(num_frames, dtype=np.float32)
     for image, talker in zip(images, draw.talkers, strict=True):
-        dry = _dry(talker, num_frames, voices)
+        wet = dry = _dry(talker, num_frames, voices)
         if talker.response is not None and responses is not None:
-            dry = reverberate(dry, responses.read(talker.response, 0, num_frames))
-        image[:] = _scaled(dry, active_rms(dry, voices.sample_rate), talker.level_db)
+            response = responses.read(talker.response, 0, num_frames)
+            wet = reverberate(dry, response)
+            dry = reverberate(dry, early_part(response, voices.sample_rate)) if target == "early" else wet
+        gain = np.float32(_gain(active_rms(wet, voices.sample_rate), talker.level_db))
+        image[:] = dry * gain
+        late += wet * gain - image
     noise = np.zeros(num_frames, dtype=np.float32)
     if draw.noise is not None and noises is not None:
-        raw = looped(noises.read(draw.noise.clip), draw.noise.start_frame, num_frames)
-        noise = _scaled(raw, rms(raw), _level_db(rms(images.sum(axis=0))) - draw.noise.snr_db)
+        raw = _noise(draw.noise, num_frames, noises, voices)
+        noise = raw * np.float32(_gain(rms(raw), _level_db(rms(images.sum(axis=0) + late)) - draw.noise.snr_db))
+    noise += late
     gain = safe_gain(images.sum(axis=0) + noise, draw.level_dbfs)
     return images * gain, noise * gain
 
@@ -114,6 +133,31 @@ def reverberate(dry: FloatArray, response: FloatArray) -> FloatArray:
     spectrum = scipy.fft.rfft(dry, size) * scipy.fft.rfft(response, size)
     wet: FloatArray = scipy.fft.irfft(spectrum, size)[: len(dry)].astype(np.float32, copy=False)
     return wet
+
+
+def early_part(response: FloatArray, sample_rate: int) -> FloatArray:
+    """Keep of a room response (frames,) the direct sound and what follows it within 50 ms.
+
+    That is what the ear adds to the direct sound (ISO 3382-1 divides clarity of speech, C50, there); a fade of 10 ms
+    ends it. The direct sound is the first value of at least half the largest magnitude.
+    """
+    magnitude = np.abs(response)
+    direct = int(np.argmax(magnitude >= 0.5 * magnitude.max())) if len(response) else 0
+    whole = direct + round(_EARLY_SECONDS * sample_rate)
+    fade = np.linspace(1.0, 0.0, round(_EARLY_FADE_SECONDS * sample_rate), dtype=np.float32)
+    early = response[: whole + len(fade)].copy()
+    tail = early[whole:]
+    tail *= fade[: len(tail)]
+    return early
+
+
+def tilted(waveform: FloatArray, sample_rate: int, tilt_db_per_octave: float) -> FloatArray:
+    """Tilt the spectrum of a waveform (time,) around 1 kHz; below 50 Hz it stays level."""
+    spectrum = scipy.fft.rfft(waveform)
+    frequencies = np.fft.rfftfreq(len(waveform), 1.0 / sample_rate).clip(50.0)
+    spectrum *= (10.0 ** (tilt_db_per_octave / 20.0 * np.log2(frequencies / _TILT_HZ))).astype(np.float32)
+    changed: FloatArray = scipy.fft.irfft(spectrum, len(waveform)).astype(np.float32, copy=False)
+    return changed
 
 
 def rms(waveform: FloatArray) -> float:
@@ -168,8 +212,20 @@ def _dry(talker: TalkerDraw, num_frames: int, voices: ClipReader) -> FloatArray:
     return dry
 
 
-def _scaled(waveform: FloatArray, level: float, target_db: float) -> FloatArray:
-    return waveform * np.float32(10.0 ** (target_db / 20.0) / level) if level > 0.0 else np.zeros_like(waveform)
+def _noise(draw: NoiseDraw, num_frames: int, noises: ClipReader, voices: ClipReader) -> FloatArray:
+    noise = looped(noises.read(draw.clip), draw.start_frame, num_frames)
+    if draw.babble:
+        babble = np.zeros(num_frames, dtype=np.float32)
+        for clip, start_frame in draw.babble:
+            voice = looped(voices.read(clip), start_frame, num_frames)
+            babble += voice * np.float32(_gain(rms(voice), 0.0))
+        noise = noise * np.float32(_gain(rms(noise), -draw.babble_db)) + babble * np.float32(_gain(rms(babble), 0.0))
+    return tilted(noise, voices.sample_rate, draw.tilt_db_per_octave) if draw.tilt_db_per_octave else noise
+
+
+def _gain(level: float, target_db: float) -> float:
+    """The factor from a level to another; 0 for digital silence, which has none."""
+    return 10.0 ** (target_db / 20.0) / level if level > 0.0 else 0.0
 
 
 def _level_db(level: float) -> float:
