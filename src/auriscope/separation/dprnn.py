@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from auriscope.separation.layers import (
     ChannelLayerNorm,
@@ -20,6 +19,7 @@ from auriscope.separation.layers import (
     GlobalLayerNorm,
     MaskingModel,
     choice,
+    run_recurrent,
 )
 
 _NORMS: dict[str, type[GlobalLayerNorm | ChannelLayerNorm]] = {"global": GlobalLayerNorm, "channel": ChannelLayerNorm}
@@ -153,21 +153,9 @@ class RecurrentPath(nn.Module):
 
     def forward(self, sequences: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Map sequences (M, T, C), of which ``lengths`` (M,) positions are valid, to the same shape."""
-        outputs = [_run(network, sequences, lengths) for network in self.networks]
+        outputs = [run_recurrent(network, sequences, lengths) for network in self.networks]
         x = outputs[0]
         if len(outputs) == 2:
             x = torch.cat([outputs[0] * outputs[1], sequences], dim=-1)
         projected: Tensor = self.projection(x)
         return projected
-
-
-def _run(network: nn.Module, sequences: Tensor, lengths: Tensor | None) -> Tensor:
-    total = sequences.shape[1]
-    output: Tensor
-    if lengths is None or bool((lengths == total).all()):
-        output, _ = network(sequences)
-        return output
-    # The backward direction must begin at each sequence's last valid position, not in its padding.
-    packed = pack_padded_sequence(sequences, lengths.cpu(), batch_first=True, enforce_sorted=False)
-    output, _ = pad_packed_sequence(network(packed)[0], batch_first=True, total_length=total)
-    return output

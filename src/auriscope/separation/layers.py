@@ -14,6 +14,7 @@ from typing import Any, cast, overload
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from auriscope.pretrained.model import Model
 
@@ -36,6 +37,19 @@ def choice(value: str, options: Iterable[str], what: str) -> str:
 def length_mask(lengths: Tensor, size: int) -> Tensor:
     """Mark the valid entries: ``lengths`` (B,) and ``size`` give a bool mask (B, size)."""
     return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def run_recurrent(network: nn.Module, sequences: Tensor, lengths: Tensor | None) -> Tensor:
+    """Run a recurrent network (batch first) over sequences (M, T, C), of which ``lengths`` (M,) positions are valid."""
+    total = sequences.shape[1]
+    output: Tensor
+    if lengths is None or bool((lengths == total).all()):
+        output, _ = network(sequences)
+        return output
+    # The backward direction must begin at each sequence's last valid position, not in its padding.
+    packed = pack_padded_sequence(sequences, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    output, _ = pad_packed_sequence(network(packed)[0], batch_first=True, total_length=total)
+    return output
 
 
 class Encoder(nn.Module):
