@@ -6,9 +6,11 @@ from auriscope.separation.bandsplit import BandSplitConfig, BandSplitRNN
 from auriscope.separation.convtasnet import ConvTasNet, ConvTasNetConfig
 from auriscope.separation.dprnn import DPRNN, DPRNNConfig
 from auriscope.separation.sepformer import SepFormer, SepFormerConfig
+from auriscope.separation.vsunos import VSUNOS, VSUNOSConfig
 
 __all__ = [
     "DPRNN",
+    "VSUNOS",
     "BandSplitConfig",
     "BandSplitRNN",
     "ConvTasNet",
@@ -16,4 +18,5 @@ __all__ = [
     "DPRNNConfig",
     "SepFormer",
     "SepFormerConfig",
+    "VSUNOSConfig",
 ]
