@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,24 @@ def cache_folder() -> Path:
     """Return the folder of everything that can be made again: ``AURISCOPE_CACHE``, or ``~/.cache/auriscope``."""
     value = os.environ.get("AURISCOPE_CACHE", "")
     return Path(value).expanduser().absolute() if value else Path.home() / ".cache" / "auriscope"
+
+
+class ClipStore(Protocol):
+    """Numbered clips of one sample rate, read from memory or from files by any number of threads."""
+
+    sample_rate: int
+
+    def __len__(self) -> int:
+        """Return the number of clips."""
+        ...
+
+    def num_frames(self, clip: int) -> int:
+        """Return the length of a clip in samples."""
+        ...
+
+    def read(self, clip: int, start_frame: int = 0, num_frames: int | None = None) -> FloatArray:
+        """Return (time,) float32 of a clip; shorter than ``num_frames`` where the clip ends."""
+        ...
 
 
 class AudioStore:

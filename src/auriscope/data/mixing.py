@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import get_args
 
@@ -14,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from auriscope.data.ahead import made_ahead
 from auriscope.data.pool import NoisePool, VoicePool, noise_pool, voice_pool
 from auriscope.data.render import MixtureDraw, NoiseDraw, TalkerDraw, Target, render
 from auriscope.data.rooms import RoomBankConfig, Rooms, measured_rooms, simulated_rooms
@@ -189,15 +187,7 @@ class DynamicMixer:
 
         A run that was stopped after batch i goes on with ``start=i + 1`` and sees what it would have seen.
         """
-        pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="mixing")
-        waiting: deque[Future[dict[str, Tensor]]] = deque()
-        try:
-            for index in count(start, stride):
-                waiting.append(pool.submit(self.batch, index))
-                if len(waiting) > 2 * self.num_threads:
-                    yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        return made_ahead(self.batch, self.num_threads, start, stride)
 
     def batch(self, index: int) -> dict[str, Tensor]:
         """Make the batch with this index."""

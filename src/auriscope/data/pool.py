@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auriscope.data import synthetic
-from auriscope.data.cache import AudioStore, open_clips, open_store
+from auriscope.data.cache import AudioStore, ClipStore, open_clips, open_store
 from auriscope.data.corpora import Utterance, noise_clips, utterances
 from auriscope.errors import CorpusError
 
@@ -43,7 +43,7 @@ class Voice:
 class ClipPool:
     """Clips of several stores of one sample rate behind one numbering."""
 
-    def __init__(self, stores: Sequence[AudioStore]) -> None:
+    def __init__(self, stores: Sequence[ClipStore]) -> None:
         self._stores = list(stores)
         self._firsts = np.cumsum([0, *(len(store) for store in stores)])
         self.sample_rate = stores[0].sample_rate
@@ -58,7 +58,7 @@ class ClipPool:
         store, own = self._locate(clip)
         return store.read(own, start_frame, num_frames)
 
-    def _locate(self, clip: int) -> tuple[AudioStore, int]:
+    def _locate(self, clip: int) -> tuple[ClipStore, int]:
         store = int(np.searchsorted(self._firsts, clip, side="right")) - 1
         return self._stores[store], clip - int(self._firsts[store])
 
@@ -82,7 +82,7 @@ class VoicePool(ClipPool):
 
     def __init__(
         self,
-        stores: Sequence[AudioStore],
+        stores: Sequence[ClipStore],
         listed: Sequence[Sequence[Utterance]],
         cap_seconds: float,
         min_seconds: float = 0.0,
