@@ -11,10 +11,12 @@ from auriscope.data.render import (
     TalkerDraw,
     active_rms,
     change_speed,
+    early_part,
     looped,
     render,
     reverberate,
     rms,
+    tilted,
 )
 
 RATE = 16_000
@@ -70,6 +72,46 @@ def test_rooms_give_reverberant_images() -> None:
     wet, _ = render(MixtureDraw((talker(0, response=0),), -30.0), 2 * RATE, voices=VOICES, responses=RESPONSES)
     expected = np.convolve(dry[0], [0.9, 0.0, -0.4])[: 2 * RATE]
     np.testing.assert_allclose(wet[0] / rms(wet[0]), expected / rms(expected), atol=2e-3)
+
+
+def test_the_early_target_and_the_noise_are_the_image() -> None:
+    response = np.zeros(3000)
+    response[[100, 500, 1500, 2900]] = 0.9, 0.4, -0.3, 0.2
+    responses = AudioStore.of([response], RATE)
+    draw = MixtureDraw((talker(0, response=0),), -30.0, NoiseDraw(0, 0, 5.0))
+    image, noise = render(draw, 2 * RATE, voices=VOICES, responses=responses, noises=NOISES)
+    early, rest = render(draw, 2 * RATE, voices=VOICES, responses=responses, noises=NOISES, target="early")
+    np.testing.assert_allclose(early[0] + rest, image[0] + noise, atol=1e-6)
+    late = np.convolve(VOICES.read(0, 0, 2 * RATE), response * (np.arange(3000) >= 100 + 0.05 * RATE))[: 2 * RATE]
+    difference = image[0] - early[0]
+    np.testing.assert_allclose(difference / rms(difference), late / rms(late), atol=2e-3)
+    assert decibels(rms(image[0]) / rms(noise)) == pytest.approx(5.0, abs=0.01)
+
+
+def test_the_early_part_is_counted_from_the_direct_sound() -> None:
+    response = np.full(4000, 0.1, dtype=np.float32)
+    response[1000:1002] = 0.5, 0.9
+    kept = early_part(response, RATE)
+    np.testing.assert_array_equal(kept[:1800], response[:1800])
+    assert not kept[1800:].any()
+    assert len(early_part(np.zeros(0, np.float32), RATE)) == 0
+
+
+def test_noise_is_tilted_by_so_much_an_octave() -> None:
+    noise = RNG.standard_normal(1 << 15).astype(np.float32)
+    change = np.abs(np.fft.rfft(tilted(noise, RATE, -3.0))) / np.abs(np.fft.rfft(noise))
+    frequencies = np.fft.rfftfreq(1 << 15, 1 / RATE)
+    for hertz, expected in ((500, 3.0), (1000, 0.0), (4000, -6.0)):
+        assert decibels(change[np.argmin(np.abs(frequencies - hertz))]) == pytest.approx(expected, abs=0.05)
+
+
+def test_babble_lies_over_the_noise() -> None:
+    draw = MixtureDraw((talker(0),), -30.0, NoiseDraw(0, 0, 5.0, babble=((0, 40_000), (1, 0)), babble_db=20.0))
+    images, noise = render(draw, 2 * RATE, voices=VOICES, noises=NOISES)
+    voices = [looped(VOICES.read(0), 40_000, 2 * RATE), VOICES.read(1, 0, 2 * RATE)]
+    babble = sum(voice / rms(voice) for voice in voices)
+    assert np.corrcoef(noise, babble)[0, 1] == pytest.approx(np.sqrt(100 / 101), abs=0.01)
+    assert decibels(rms(images[0]) / rms(noise)) == pytest.approx(5.0, abs=0.01)
 
 
 def test_convolution_equals_the_slow_one() -> None:

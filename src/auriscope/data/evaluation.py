@@ -2,7 +2,7 @@
 
 A list (``lists/<base>.<split>.csv``) has a row per mixture: which stretch of which utterances, how loud, which measured
 room responses, which stretch of which noise. Each base gives four sets: ``<base>-clean``, ``-noisy``, ``-reverb`` and
-``-noisy-reverb``, of the same talkers and stretches.
+``-noisy-reverb``, of the same talkers and stretches; of one talker, there is no clean one.
 
 How the lists were drawn, by ``python -m auriscope.data.evaluation``:
 
@@ -10,12 +10,15 @@ How the lists were drawn, by ``python -m auriscope.data.evaluation``:
 - a mixture is 4 to 6 s long, uniformly, as far as its shortest utterance allows; stretches begin anywhere
 - every talker's image has an RMS level of -33 to -25 dBFS, uniformly (the range of LibriMix, arXiv 2005.11262)
 - noise is 0 to 15 dB below the sum of the images, uniformly
+  (0 to 10 dB in the sets of one talker)
 - rooms are measured ones: a house (RT60 0.4 to 0.7 s) or a warehouse (2 to 2.5 s), as often as each has positions in
-  the split; each talker at another position; the target is the reverberant image. The valid split has the warehouse
-  only. The splits share buildings, not positions.
+  the split; each talker at another position; the target is the reverberant image, or, in the sets of one talker, which
+  measure enhancement, its first 50 ms. The valid split has the warehouse only. The splits share buildings, not
+  positions.
 
 The sets named ``libri…`` are of ``libri_eval50_flac``, those named ``commonvoice…`` of ``commonvoice_en``: readers that
-no training split holds, with noise of sources that it does not hold either.
+no training split holds, with noise of sources that it does not hold either. The set
+``voicebank-demand-pairs`` has no list: its corpus holds noisy and clean recordings (:mod:`auriscope.data.pairs`).
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import csv
 import io
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -34,12 +37,13 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from auriscope.data.cache import AudioStore, open_clips
 from auriscope.data.corpora import impulse_responses, noise_clips, utterances
+from auriscope.data.items import EvaluationItem, EvaluationSet
+from auriscope.data.pairs import PAIRED, PairedSet
 from auriscope.data.pool import noise_store
-from auriscope.data.render import PEAK_LIMIT, FloatArray, looped, reverberate, rms
+from auriscope.data.render import PEAK_LIMIT, FloatArray, Target, early_part, looped, reverberate, rms
 from auriscope.data.rooms import measured_rooms, positions
 from auriscope.errors import CorpusError
 
@@ -55,17 +59,32 @@ _MARGIN_SECONDS = 0.01
 
 @dataclass(frozen=True)
 class Base:
-    """What the mixtures of a list are made of: a corpus, talkers in a mixture, and mixtures in each split."""
+    """What the mixtures of a list are made of: a corpus, talkers in a mixture, and mixtures in each split.
+
+    ``snr_db`` is drawn uniformly; ``target`` is what the sources are in rooms; ``conditions`` are the sets of the base.
+    """
 
     corpus: str
     num_talkers: int
     num_mixtures: dict[str, int]
+    snr_db: tuple[float, float] = (0.0, 15.0)
+    target: Target = "image"
+    conditions: tuple[str, ...] = CONDITIONS
 
 
 BASES = {
     "libri2mix-mini": Base("libri_eval50_flac", 2, {"test": 180, "valid": 100}),
     "libri3mix-mini": Base("libri_eval50_flac", 3, {"test": 120, "valid": 60}),
     "commonvoice2mix-mini": Base("commonvoice_en", 2, {"test": 150, "valid": 60}),
+    # One talker without noise or room is its own mixture: there is nothing to enhance.
+    "libri1mix-mini": Base(
+        "libri_eval50_flac",
+        1,
+        {"test": 120, "valid": 60},
+        snr_db=(0.0, 10.0),
+        target="early",
+        conditions=("noisy", "reverb", "noisy-reverb"),
+    ),
 }
 
 
@@ -94,28 +113,8 @@ class ListedMixture:
     talkers: tuple[ListedTalker, ...]
 
 
-@dataclass(frozen=True)
-class EvaluationItem:
-    """One mixture of an evaluation set.
-
-    ``mixture`` (time,), ``sources`` (num_sources, time), ``noise`` (time,), float32, mixture = sum of the sources +
-    noise. ``speakers`` are unique names, ``sexes`` "F", "M" or "" (not stated). ``room`` and ``snr_db`` are None where
-    the set has none.
-    """
-
-    id: str
-    mixture: Tensor
-    sources: Tensor
-    noise: Tensor
-    sample_rate: int
-    speakers: tuple[str, ...]
-    sexes: tuple[str, ...]
-    room: str | None
-    snr_db: float | None
-
-
-class EvaluationSet:
-    """The mixtures of a list under one condition, made when they are asked for and the same on every machine."""
+class ListedSet(EvaluationSet):
+    """The mixtures of a list under one condition."""
 
     def __init__(
         self,
@@ -127,35 +126,32 @@ class EvaluationSet:
         root: Path | None = None,
         folder: Path | None = None,
     ) -> None:
-        self.name = name
-        self.split = split
+        super().__init__(name, split, sample_rate)
         self.mixtures = tuple(mixtures)
-        self.sample_rate = sample_rate
         base, self.condition = _parse(name)
-        self._corpus = BASES[base].corpus
+        self._corpus, self._target = BASES[base].corpus, BASES[base].target
         self._root = root
         self._folder = folder
 
     def __len__(self) -> int:
         return len(self.mixtures)
 
-    def __iter__(self) -> Iterator[EvaluationItem]:
-        return (self[index] for index in range(len(self)))
-
     def __getitem__(self, index: int) -> EvaluationItem:
         mixture = self.mixtures[index]
         num_frames = self._frames(mixture.num_frames)
-        images = np.stack([self._image(talker, num_frames) for talker in mixture.talkers])
+        pairs = [self._image(talker, num_frames) for talker in mixture.talkers]
+        images, targets = (np.stack(waveforms) for waveforms in zip(*pairs, strict=True))
         noise = np.zeros(num_frames, dtype=np.float32)
         if self._noisy:
             store, clips = self._noises
             raw = looped(
                 store.read(_find(clips, mixture.noise, "noise")), self._frames(mixture.noise_start), num_frames
             )
-            noise = _at_level(raw, rms(images.sum(axis=0)) * 10.0 ** (-mixture.snr_db / 20.0))
+            noise = raw * _gain(raw, rms(images.sum(axis=0)) * 10.0 ** (-mixture.snr_db / 20.0))
         peak = float(np.abs(images.sum(axis=0) + noise).max())
         gain = np.float32(min(1.0, PEAK_LIMIT / peak)) if peak > 0 else np.float32(1.0)
-        sources, noise = images * gain, noise * gain
+        # What the targets lack of the images, late reverberation, is for them noise.
+        sources, noise = targets * gain, (noise + (images - targets).sum(axis=0)) * gain
         return EvaluationItem(
             id=mixture.id,
             mixture=torch.from_numpy(sources.sum(axis=0) + noise),
@@ -167,23 +163,6 @@ class EvaluationSet:
             room=mixture.room if self._reverberant else None,
             snr_db=mixture.snr_db if self._noisy else None,
         )
-
-    def batches(self, batch_size: int) -> Iterator[dict[str, Tensor | list[str]]]:
-        """Give all mixtures in order as batches, padded with zeros at the end.
-
-        Each is ``{"mixture": (batch, time), "sources": (batch, num_sources, time), "noise": (batch, time), "lengths":
-        (batch,), "num_sources": (batch,), "id": list of names}``.
-        """
-        for first in range(0, len(self), batch_size):
-            items = [self[index] for index in range(first, min(first + batch_size, len(self)))]
-            yield {
-                "mixture": _padded([item.mixture for item in items]),
-                "sources": _padded([item.sources for item in items]),
-                "noise": _padded([item.noise for item in items]),
-                "lengths": torch.tensor([len(item.mixture) for item in items], dtype=torch.int64),
-                "num_sources": torch.tensor([len(item.sources) for item in items], dtype=torch.int64),
-                "id": [item.id for item in items],
-            }
 
     @property
     def _noisy(self) -> bool:
@@ -214,15 +193,21 @@ class EvaluationSet:
     def _frames(self, frames: int) -> int:
         return round(frames * self.sample_rate / LIST_SAMPLE_RATE)
 
-    def _image(self, talker: ListedTalker, num_frames: int) -> FloatArray:
+    def _image(self, talker: ListedTalker, num_frames: int) -> tuple[FloatArray, FloatArray]:
+        """What reaches the microphone, and what of it is the target."""
         store, clips = self._voices
         image = np.zeros(num_frames, dtype=np.float32)
         dry = store.read(_find(clips, talker.path, self._corpus), self._frames(talker.start), num_frames)
         image[: len(dry)] = dry
+        target = image
         if self._reverberant:
             store, clips = self._responses
-            image = reverberate(image, store.read(_find(clips, talker.response, "rir"), 0, num_frames))
-        return _at_level(image, 10.0 ** (talker.level_dbfs / 20.0))
+            response = store.read(_find(clips, talker.response, "rir"), 0, num_frames)
+            dry, image = image, reverberate(image, response)
+            early = self._target == "early"
+            target = reverberate(dry, early_part(response, self.sample_rate)) if early else image
+        gain = np.float32(_gain(image, 10.0 ** (talker.level_dbfs / 20.0)))
+        return image * gain, target * gain
 
 
 def evaluation_set(
@@ -238,16 +223,18 @@ def evaluation_set(
     ``root`` and ``folder`` are the corpora and the cache, by default where the environment says. Raises
     :class:`~auriscope.errors.CorpusError` when there is no such set, or, from its items, when the corpora are missing.
     """
+    if name in PAIRED:
+        return PairedSet(name, split, PAIRED[name], sample_rate=sample_rate, root=root, folder=folder)
     base, _ = _parse(name)
     if split not in BASES[base].num_mixtures:
         raise CorpusError(f"the set {name!r} has no split {split!r}; it has test and valid")
     text = (resources.files("auriscope.data") / "lists" / f"{base}.{split}.csv").read_text(encoding="utf-8")
-    return EvaluationSet(name, split, parse_list(text), sample_rate=sample_rate, root=root, folder=folder)
+    return ListedSet(name, split, parse_list(text), sample_rate=sample_rate, root=root, folder=folder)
 
 
 def evaluation_set_names() -> list[str]:
     """List the names that :func:`evaluation_set` knows."""
-    return [f"{base}-{condition}" for base in BASES for condition in CONDITIONS]
+    return [f"{base}-{condition}" for base, kind in BASES.items() for condition in kind.conditions] + list(PAIRED)
 
 
 def draw_list(base: str, split: str, *, root: Path | None = None, seed: int = _SEED) -> list[ListedMixture]:
@@ -298,7 +285,7 @@ def draw_list(base: str, split: str, *, root: Path | None = None, seed: int = _S
                 room=room,
                 noise=noise.name,
                 noise_start=int(uniform() * noise.duration_seconds * LIST_SAMPLE_RATE),
-                snr_db=round(15.0 * uniform(), 2),
+                snr_db=round(kind.snr_db[0] + (kind.snr_db[1] - kind.snr_db[0]) * uniform(), 2),
                 talkers=tuple(talkers),
             )
         )
@@ -353,8 +340,8 @@ def parse_list(text: str) -> list[ListedMixture]:
 
 
 def _parse(name: str) -> tuple[str, str]:
-    for base in BASES:
-        for condition in CONDITIONS:
+    for base, kind in BASES.items():
+        for condition in kind.conditions:
             if name == f"{base}-{condition}":
                 return base, condition
     raise CorpusError(f"there is no evaluation set {name!r}; there are: {', '.join(evaluation_set_names())}")
@@ -370,14 +357,9 @@ def _find(numbers: dict[str, int], name: str, corpus: str) -> int:
     return numbers[name]
 
 
-def _at_level(waveform: FloatArray, level: float) -> FloatArray:
+def _gain(waveform: FloatArray, level: float) -> np.float32:
     own = rms(waveform)
-    return waveform * np.float32(level / own) if own > 0 else waveform
-
-
-def _padded(waveforms: Sequence[Tensor]) -> Tensor:
-    longest = max(waveform.shape[-1] for waveform in waveforms)
-    return torch.stack([torch.nn.functional.pad(waveform, (0, longest - waveform.shape[-1])) for waveform in waveforms])
+    return np.float32(level / own if own > 0 else 1.0)
 
 
 def _main() -> None:

@@ -11,6 +11,7 @@ import soxr
 from numpy.typing import NDArray
 
 from auriscope.data.cache import AudioStore
+from auriscope.signal.rooms import split_early_late
 
 FloatArray = NDArray[np.float32]
 Target = Literal["image", "early"]
@@ -19,8 +20,6 @@ PEAK_LIMIT = 0.97
 _FADE_SECONDS = 0.01
 _FRAME_SECONDS = 0.02
 _SILENCE_DB = 40.0
-_EARLY_SECONDS = 0.05
-_EARLY_FADE_SECONDS = 0.01
 _TILT_HZ = 1000.0
 
 
@@ -138,17 +137,11 @@ def reverberate(dry: FloatArray, response: FloatArray) -> FloatArray:
 def early_part(response: FloatArray, sample_rate: int) -> FloatArray:
     """Keep of a room response (frames,) the direct sound and what follows it within 50 ms.
 
-    That is what the ear adds to the direct sound (ISO 3382-1 divides clarity of speech, C50, there); a fade of 10 ms
-    ends it. The direct sound is the first value of at least half the largest magnitude.
+    The direct sound is the first value of at least half the largest magnitude.
     """
     magnitude = np.abs(response)
     direct = int(np.argmax(magnitude >= 0.5 * magnitude.max())) if len(response) else 0
-    whole = direct + round(_EARLY_SECONDS * sample_rate)
-    fade = np.linspace(1.0, 0.0, round(_EARLY_FADE_SECONDS * sample_rate), dtype=np.float32)
-    early = response[: whole + len(fade)].copy()
-    tail = early[whole:]
-    tail *= fade[: len(tail)]
-    return early
+    return split_early_late(response, direct, sample_rate)[0]
 
 
 def tilted(waveform: FloatArray, sample_rate: int, tilt_db_per_octave: float) -> FloatArray:
