@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from auriscope.separation.bandsplit import BandSplitConfig, BandSplitRNN
 from auriscope.separation.convtasnet import ConvTasNet, ConvTasNetConfig
+from auriscope.separation.deepclustering import DeepClustering, DeepClusteringConfig
+from auriscope.separation.counter import TalkerCountConfig, TalkerCountNet
 from auriscope.separation.dprnn import DPRNN, DPRNNConfig
+from auriscope.separation.maskdnn import MaskDNN, MaskDNNConfig
+from auriscope.separation.resepformer import RESepFormer, RESepFormerConfig
 from auriscope.separation.sepformer import SepFormer, SepFormerConfig
+from auriscope.separation.sudormrf import SuDoRMRF, SuDoRMRFConfig
+from auriscope.separation.tasnet import TasNet, TasNetConfig
+from auriscope.separation.twostep import TwoStep, TwoStepConfig
 from auriscope.separation.vsunos import VSUNOS, VSUNOSConfig
 
 __all__ = [
@@ -16,7 +23,21 @@ __all__ = [
     "ConvTasNet",
     "ConvTasNetConfig",
     "DPRNNConfig",
+    "DeepClustering",
+    "DeepClusteringConfig",
+    "MaskDNN",
+    "MaskDNNConfig",
+    "RESepFormer",
+    "RESepFormerConfig",
     "SepFormer",
     "SepFormerConfig",
+    "SuDoRMRF",
+    "SuDoRMRFConfig",
+    "TalkerCountConfig",
+    "TalkerCountNet",
+    "TasNet",
+    "TasNetConfig",
+    "TwoStep",
+    "TwoStepConfig",
     "VSUNOSConfig",
 ]

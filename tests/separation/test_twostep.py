@@ -1,0 +1,138 @@
+"""Two-Step: its ideal masks, its two losses against plain ones, and what each stage leaves alone."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from auriscope.metrics import si_snr
+from auriscope.separation.task import SeparationOptions, SeparationTask
+from auriscope.separation.twostep import TwoStep, TwoStepConfig
+from auriscope.training.config import TrainingConfig
+from auriscope.training.optimization import build_optimizer
+
+TINY = TwoStep.Tiny
+
+
+def make_batch(num_sources: int = 2, time: int = 800) -> dict[str, torch.Tensor]:
+    sources = 0.1 * torch.randn(2, num_sources, time, generator=torch.Generator().manual_seed(1))
+    return {"mixture": sources.sum(1), "sources": sources, "lengths": torch.tensor([time, time])}
+
+
+def test_the_papers_size() -> None:
+    model = TwoStep(TwoStepConfig())
+    # 32 blocks: 1x1 to 512, depthwise, 1x1 to 256, two PReLUs, two norms. Around: filters, the masker's in and out.
+    blocks = 32 * (256 * 512 + 512 + 512 * 3 + 512 + 512 * 256 + 256 + 2 + 2 * 2 * 512)
+    around = 2 * 256 * 21 + 2 * 256 + 256 * 256 + 256 + 1 + 256 * 512 + 512
+    assert model.num_parameters == blocks + around
+    assert blocks == pytest.approx(8.6e6, rel=0.01)
+    assert model.num_parameters == pytest.approx(8.6e6, rel=0.05)
+
+
+def test_ideal_masks_are_softmaxes_of_the_sources_features() -> None:
+    torch.manual_seed(0)
+    model = TwoStep(TwoStepConfig(**TINY))
+    batch = make_batch()
+    masked = model.ideal(batch["mixture"], batch["sources"])
+    weight = model.encoder.weight
+    for item, source in itertools.product(range(2), range(2)):
+        latents = [F.relu(F.conv1d(s[None, None], weight, stride=8))[0] for s in batch["sources"][item]]
+        mask = latents[source].exp() / (latents[0].exp() + latents[1].exp())
+        mixture = F.relu(F.conv1d(batch["mixture"][item, None, None], weight, stride=8))[0]
+        torch.testing.assert_close(masked[item, source], (mask * mixture).T)
+
+
+def plain_si_snr(estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    scaled = (estimate @ target) / (target @ target) * target
+    return 10 * torch.log10((scaled @ scaled) / ((estimate - scaled) @ (estimate - scaled)))
+
+
+@pytest.mark.parametrize("num_sources", [2, 3])
+def test_the_losses_are_those_of_the_paper(num_sources: int) -> None:
+    torch.manual_seed(0)
+    model = TwoStep(TwoStepConfig(**TINY, num_sources=num_sources))
+    batch = make_batch(num_sources)
+    level = batch["mixture"].square().mean(-1).sqrt()
+    mixture, sources = batch["mixture"] / level[:, None], batch["sources"] / level[:, None, None]
+    targets = model.ideal(mixture, sources)
+
+    tracks = model.decoder(targets, 800)
+    expected = -torch.stack([si_snr(tracks[i, s], sources[i, s]) for i in range(2) for s in range(num_sources)]).mean()
+    torch.testing.assert_close(model.losses(batch, 0)["loss"], expected, atol=1e-3, rtol=1e-4)
+
+    features = model.encoder(mixture).transpose(1, 2)
+    masked = model.masker(features) * features[:, None]
+    best = [
+        max(
+            sum(plain_si_snr(masked[i, e].flatten(), targets[i, s].flatten()) for s, e in enumerate(order))
+            for order in itertools.permutations(range(num_sources))
+        )
+        / num_sources
+        for i in range(2)
+    ]
+    torch.testing.assert_close(model.losses(batch, 1)["loss"], -sum(best) / 2, atol=1e-3, rtol=1e-4)
+
+
+def test_each_stage_trains_its_part_and_leaves_the_other_bitwise_alone() -> None:
+    torch.manual_seed(0)
+    model = TwoStep(TwoStepConfig(**TINY))
+    task = SeparationTask(model, SeparationOptions(stage_batches=(2,)))
+    # Weight decay and momentum must not move what a stage does not train.
+    optimizer = build_optimizer(task.parameters(), TrainingConfig(optimizer="adamw", weight_decay=0.1))
+    filterbank = {"encoder.weight", "decoder.weight"}
+    for number in range(4):
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        optimizer.zero_grad(set_to_none=True)
+        losses = task(make_batch(), "main")
+        losses["loss"].backward()
+        optimizer.step()
+        changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+        assert changed == (filterbank if number < 2 else set(before) - filterbank)
+
+
+def test_a_silent_source_does_not_count() -> None:
+    torch.manual_seed(0)
+    model = TwoStep(TwoStepConfig(**TINY))
+    batch = make_batch()
+    batch["sources"][0, 1] = 0
+    for stage in range(2):
+        loss = model.losses(batch, stage)["loss"]
+        loss.backward()
+        assert loss.isfinite()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_the_gain_of_the_recording_is_the_gain_of_the_tracks() -> None:
+    torch.manual_seed(0)
+    model = TwoStep(TwoStepConfig(**TINY)).eval()
+    mixture = make_batch()["mixture"]
+    torch.testing.assert_close(0.01 * model(mixture), model(0.01 * mixture), rtol=1e-3, atol=1e-6)
+
+
+def test_harmonic_filters_reconstruct_and_mask_well_before_any_training() -> None:
+    config = TwoStepConfig(
+        **{**TINY, "num_filters": 128, "kernel_size": 64, "stride": 32, "initial_filters": "harmonic"}
+    )
+    model = TwoStep(config)
+    moment = torch.arange(4000) / 8000
+    sources = 0.1 * torch.stack([torch.sin(2 * torch.pi * 300 * moment), torch.sin(2 * torch.pi * 1500 * moment)])[None]
+    mixture = sources.sum(1)
+    whole = model.decoder(model.encoder(mixture).transpose(1, 2)[:, None], 4000)[0]
+    assert (si_snr(whole[:, 64:-64], mixture[:, 64:-64]) > 40).all()
+    assert model.losses({"mixture": mixture, "sources": sources}, 0)["ideal_si_snr_db"] > 10
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"initial_filters": "fourier"}, "initial_filters is 'fourier'"),
+        ({"initial_filters": "harmonic"}, "2 \\* kernel"),
+    ],
+)
+def test_impossible_configurations(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TwoStepConfig(**values)
