@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from auriscope.separation.layers import (
     ACTIVATIONS,
@@ -32,8 +34,12 @@ class ConvTasNetConfig:
 
     ``kernel_size`` and ``stride`` are in samples. ``skip_channels=0`` takes the masks from the residual path, as the
     paper's first version did. ``norm`` is ``"global"``, ``"channel"`` or ``"cumulative"``; a ``causal`` network needs
-    one of the last two. ``mask_activation`` is ``"sigmoid"``, ``"relu"``, ``"tanh"``, ``"linear"`` or ``"softmax"``
-    (over the sources).
+    one of the last two; ``input_norm`` is that of the features, where it is another than the blocks'.
+    ``mask_activation`` is ``"sigmoid"``, ``"relu"``, ``"tanh"``, ``"linear"`` or ``"softmax"`` (over the sources).
+
+    ``block_padding`` is what a block's convolution sees beyond the ends: ``"zeros"``, as in the paper; ``"reflect"``,
+    the frames mirrored (not causal); or ``"late"``, zeros, and all its taps half their reach later than a causal one's,
+    so that it sees the past alone, from half its reach back. The last two are SpeechBrain's.
     """
 
     sample_rate: int = 8000
@@ -51,13 +57,19 @@ class ConvTasNetConfig:
     causal: bool = False
     encoder_activation: str = "linear"
     mask_activation: str = "sigmoid"
+    input_norm: str = "same"
+    block_padding: str = "zeros"
 
     def __post_init__(self) -> None:
         choice(self.norm, _NORMS, "norm")
+        choice(self.input_norm, [*_NORMS, "same"], "input_norm")
+        choice(self.block_padding, ["zeros", "reflect", "late"], "block_padding")
         choice(self.mask_activation, [*ACTIVATIONS, "softmax"], "mask_activation")
-        if self.causal and self.norm == "global":
+        if self.causal and "global" in (self.norm, self.input_norm):
             raise ValueError("a causal network cannot have the norm 'global'; take 'channel' or 'cumulative'")
-        if not self.causal and self.block_kernel_size % 2 == 0:
+        if self.causal and self.block_padding == "reflect":
+            raise ValueError("a causal network cannot have the block_padding 'reflect'; take 'zeros'")
+        if self.block_kernel_size % 2 == 0 and (not self.causal or self.block_padding == "late"):
             raise ValueError("block_kernel_size must be odd, unless the network is causal")
 
 
@@ -115,7 +127,7 @@ class TemporalConvMasker(nn.Module):
     def __init__(self, config: ConvTasNetConfig) -> None:
         super().__init__()
         self.num_sources, self.mask_activation = config.num_sources, config.mask_activation
-        self.norm = _NORMS[config.norm](config.num_filters)
+        self.norm = _NORMS[config.norm if config.input_norm == "same" else config.input_norm](config.num_filters)
         self.bottleneck = nn.Conv1d(config.num_filters, config.bottleneck_channels, 1)
         count = config.num_repeats * config.num_blocks
         self.blocks = nn.ModuleList(
@@ -157,8 +169,13 @@ class TemporalConvBlock(nn.Module):
         super().__init__()
         hidden, norm = config.hidden_channels, _NORMS[config.norm]
         reach = (config.block_kernel_size - 1) * dilation
-        # A causal convolution is padded by its whole reach on both sides; the surplus at the end is cut off.
-        self.surplus = reach if config.causal else 0
+        # A convolution that looks back more than ahead is padded by all of that on both sides; the surplus at the end
+        # is cut off. Mirrored frames are appended before the convolution, which then needs no padding.
+        padding = reach if config.causal else reach // 2
+        if config.block_padding == "late":
+            padding = reach + reach // 2
+        self.surplus = 2 * padding - reach
+        self.mirrored = reach // 2 if config.block_padding == "reflect" else 0
         self.expand = nn.Conv1d(config.bottleneck_channels, hidden, 1)
         self.prelu1 = nn.PReLU()
         self.norm1 = norm(hidden)
@@ -166,7 +183,7 @@ class TemporalConvBlock(nn.Module):
             hidden,
             hidden,
             config.block_kernel_size,
-            padding=reach if config.causal else reach // 2,
+            padding=0 if self.mirrored else padding,
             dilation=dilation,
             groups=hidden,
         )
@@ -181,6 +198,8 @@ class TemporalConvBlock(nn.Module):
         if mask is not None:
             # The convolution must see the zeros beyond the last frame that it sees in an example on its own.
             x = x * mask
+        if self.mirrored:
+            x = mirror(x, self.mirrored, None if mask is None else mask[:, 0].sum(-1))
         x = self.depthwise(x)
         if self.surplus:
             x = x[..., : -self.surplus]
@@ -189,3 +208,19 @@ class TemporalConvBlock(nn.Module):
             None if self.residual is None else self.residual(x),
             None if self.skip is None else self.skip(x),
         )
+
+
+def mirror(x: Tensor, amount: int, lengths: Tensor | None = None) -> Tensor:
+    """Continue x (B, C, F) by ``amount`` mirrored frames at both ends: (B, C, F + 2 amount).
+
+    Of every example, ``lengths`` (B,) frames are valid and mirrored at their own end. Frames that are too few for
+    ``amount`` are mirrored over and over. The ends themselves are not repeated.
+    """
+    num_frames = x.shape[-1]
+    if lengths is None and amount < num_frames:
+        return F.pad(x, (amount, amount), mode="reflect")
+    last = torch.full((len(x), 1), num_frames - 1, device=x.device) if lengths is None else lengths[:, None] - 1
+    period = (2 * last).clamp(min=1)
+    positions = torch.arange(-amount, num_frames + amount, device=x.device) % period
+    source = torch.minimum(positions, period - positions).clamp(max=num_frames - 1)
+    return x.gather(2, source[:, None].expand(-1, x.shape[1], -1))

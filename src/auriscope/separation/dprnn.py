@@ -34,6 +34,9 @@ class DPRNNConfig:
     ``"gru"`` or ``"rnn"``, of ``num_layers`` layers; along the chunks it always runs both ways, across them it does
     if ``bidirectional``. ``multiply_concatenate`` takes two networks, multiplies their outputs and appends the input
     (MulCat: Nachmani et al., arXiv 2003.01531, section 3). ``norm`` is ``"global"`` or ``"channel"``.
+
+    The first chunk begins a whole chunk before the first frame, or, with ``chunk_padding="half"``, half a chunk before
+    it, as in SpeechBrain; chunks then overlap by half, and ``chunk_size`` is even.
     """
 
     sample_rate: int = 8000
@@ -54,12 +57,16 @@ class DPRNNConfig:
     norm: str = "global"
     encoder_activation: str = "linear"
     mask_activation: str = "sigmoid"
+    chunk_padding: str = "whole"
 
     def __post_init__(self) -> None:
         choice(self.norm, _NORMS, "norm")
         choice(self.cell, _CELLS, "cell")
         if not 0 < self.hop_size <= self.chunk_size:
             raise ValueError("hop_size must be at least 1 and at most chunk_size")
+        choice(self.chunk_padding, ["whole", "half"], "chunk_padding")
+        if self.chunk_padding == "half" and self.chunk_size != 2 * self.hop_size:
+            raise ValueError("with chunk_padding 'half', hop_size must be half of chunk_size")
 
 
 SMALL_16K = DPRNNConfig(
@@ -118,7 +125,9 @@ class DPRNN(MaskingModel, name="separation/dprnn"):
         )
         masker = DualPathMasker(
             blocks,
-            Chunking(config.chunk_size, config.hop_size, padding=config.chunk_size),
+            Chunking(config.chunk_size, config.hop_size, padding=config.hop_size, in_pairs=True)
+            if config.chunk_padding == "half"
+            else Chunking(config.chunk_size, config.hop_size, padding=config.chunk_size),
             norm(config.num_filters, channels_last=True),
             num_filters=config.num_filters,
             num_channels=channels,

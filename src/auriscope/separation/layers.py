@@ -248,14 +248,14 @@ class DualPathBlock(nn.Module):
     def forward(self, chunks: Tensor, num_chunks: Tensor | None = None) -> Tensor:
         """Process chunks (B, L, K, C) of which ``num_chunks`` (B,) are valid; without gradients, in place."""
         mask = None if num_chunks is None else length_mask(num_chunks, chunks.shape[1])[:, :, None, None]
-        along = _run_in_slices(self.intra, chunks, None)
+        along = run_in_slices(self.intra, chunks, None)
         chunks = _add_normalised(chunks, along, self.intra_norm, mask)
         del along
-        across = _run_in_slices(self.inter, chunks.transpose(1, 2), num_chunks).transpose(1, 2)
+        across = run_in_slices(self.inter, chunks.transpose(1, 2), num_chunks).transpose(1, 2)
         return _add_normalised(chunks, across, self.inter_norm, mask)
 
 
-def _run_in_slices(path: nn.Module, sequences: Tensor, lengths: Tensor | None) -> Tensor:
+def run_in_slices(path: nn.Module, sequences: Tensor, lengths: Tensor | None) -> Tensor:
     """Run ``path`` over sequences (B, M, T, C), any strides; ``lengths`` (B,) hold for all sequences of an example."""
     batch, num_sequences, num_positions, channels = sequences.shape
 

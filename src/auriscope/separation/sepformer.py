@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -121,12 +121,28 @@ class SepFormer(MaskingModel, name="separation/sepformer"):
         super().__init__(config, Encoder(*filters, activation="relu"), masker, Decoder(*filters))
 
 
+class TransformerSizes(Protocol):
+    """What a transformer takes from a system's configuration."""
+
+    @property
+    def num_filters(self) -> int:
+        """Channels of the sequences."""
+
+    @property
+    def num_heads(self) -> int:
+        """Attention heads, which share the channels."""
+
+    @property
+    def feedforward_size(self) -> int:
+        """Hidden channels of the feed-forward network."""
+
+
 class TransformerPath(nn.Module):
     """A pre-norm transformer encoder with sinusoidal positions (section 2.2.2, equations 5 to 8)."""
 
     slice_positions = 4096
 
-    def __init__(self, config: SepFormerConfig, num_layers: int) -> None:
+    def __init__(self, config: TransformerSizes, num_layers: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(num_layers))
         self.norm = nn.LayerNorm(config.num_filters, eps=1e-6)
@@ -145,7 +161,7 @@ class TransformerPath(nn.Module):
 class TransformerLayer(nn.Module):
     """Self-attention, then a feed-forward network with ReLU, each normalised before and added to its input."""
 
-    def __init__(self, config: SepFormerConfig) -> None:
+    def __init__(self, config: TransformerSizes) -> None:
         super().__init__()
         channels = config.num_filters
         self.num_heads = config.num_heads
