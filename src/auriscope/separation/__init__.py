@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from auriscope.separation.bandsplit import BandSplitConfig, BandSplitRNN
 from auriscope.separation.convtasnet import ConvTasNet, ConvTasNetConfig
-from auriscope.separation.deepclustering import DeepClustering, DeepClusteringConfig
 from auriscope.separation.counter import TalkerCountConfig, TalkerCountNet
+from auriscope.separation.deepclustering import DeepClustering, DeepClusteringConfig
 from auriscope.separation.dprnn import DPRNN, DPRNNConfig
 from auriscope.separation.maskdnn import MaskDNN, MaskDNNConfig
 from auriscope.separation.resepformer import RESepFormer, RESepFormerConfig
