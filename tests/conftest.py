@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Generator
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -30,6 +33,17 @@ def pytest_runtest_makereport(
             report.outcome = "failed"
             report.longrepr = f"AURISCOPE_REQUIRE={missing[0]}, but {reason}"
     return report
+
+
+@pytest.fixture(scope="session")
+def trees() -> ModuleType:
+    """The module ``corpus_trees``, which writes miniature corpora."""
+    spec = importlib.util.spec_from_file_location("corpus_trees", Path(__file__).with_name("corpus_trees.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _required() -> list[str]:

@@ -1,0 +1,107 @@
+"""Miniature trees of the corpora of the field, in the layout in which they are distributed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+SONGS = {
+    "train": ["Actions - One Minute Smile", "Some Band - Some Song", "Other Band - Other Song"],
+    "test": ["Third Band - Third Song"],
+}
+
+
+def voice(seed: int, num_frames: int, num_channels: int = 1) -> np.ndarray:
+    """Noise that rises and falls, (time, channels)."""
+    rng = np.random.default_rng(seed)
+    swell = 0.5 + 0.5 * np.sin(np.arange(num_frames) / 300.0 + seed)
+    return 0.05 * swell[:, None] * rng.standard_normal((num_frames, num_channels))
+
+
+def write(path: Path, waveform: np.ndarray, rate: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, waveform, rate, subtype="FLOAT")
+
+
+def wsj0_name(number: int, num_talkers: int = 2) -> str:
+    """Utterances of different speakers with their levels, as MERL's scripts name mixtures."""
+    return "_".join(f"{number + 10 * talker:02d}{'abc'[talker]}a{number:04d}_0.5" for talker in range(num_talkers))
+
+
+def mixtures(
+    folder: Path,
+    names: Sequence[str],
+    rate: int,
+    *,
+    num_talkers: int = 2,
+    mixture: str = "mix",
+    suffix: str = "",
+    noise: bool = False,
+    seconds: float = 0.5,
+) -> None:
+    """Write mixtures, sources and noise side by side; the mixture is their sum."""
+    for number, name in enumerate(names):
+        num_frames = int(seconds * rate) + 100 * number
+        sources = [voice(100 * number + talker, num_frames) for talker in range(num_talkers)]
+        parts = list(sources)
+        for talker, source in enumerate(sources, start=1):
+            write(folder / f"s{talker}{suffix}" / f"{name}.wav", source, rate)
+        if noise:
+            parts.append(voice(100 * number + 50, num_frames))
+            write(folder / "noise" / f"{name}.wav", parts[-1], rate)
+        write(folder / mixture / f"{name}.wav", np.sum(parts, axis=0), rate)
+
+
+def build_wsj0mix(root: Path, num_talkers: int = 2, rate: int = 8000, seconds: float = 0.5) -> Path:
+    for split, count in {"tr": 6, "cv": 2, "tt": 3}.items():
+        folder = root / f"{num_talkers}speakers" / f"wav{rate // 1000}k" / "min" / split
+        names = [wsj0_name(number, num_talkers) for number in range(count)]
+        mixtures(folder, names, rate, num_talkers=num_talkers, seconds=seconds)
+    return root
+
+
+def build_wham(root: Path, mixture: str = "mix_both", suffix: str = "") -> Path:
+    for split in ("tr", "cv", "tt"):
+        folder = root / "wav8k" / "min" / split
+        mixtures(folder, [wsj0_name(number) for number in range(3)], 8000, mixture=mixture, suffix=suffix, noise=True)
+    return root
+
+
+def build_librimix(root: Path, num_talkers: int = 2, kind: str = "mix_clean") -> Path:
+    base = root / f"Libri{num_talkers}Mix" / "wav8k" / "min"
+    for split in ("train-100", "train-360", "dev", "test"):
+        names = ["_".join(f"{10 * t + n}-1{t}-000{n}" for t in range(num_talkers)) for n in range(3)]
+        mixtures(base / split, names, 8000, num_talkers=num_talkers, mixture=kind, noise=kind != "mix_clean")
+        rows = [f"{name},/elsewhere/{split}/{kind}/{name}.wav,4000" for name in names]
+        listed = base / "metadata" / f"mixture_{split}_{kind}.csv"
+        listed.parent.mkdir(exist_ok=True)
+        listed.write_text("\n".join(["mixture_ID,mixture_path,length", *rows]) + "\n")
+    return root
+
+
+def build_voicebank(root: Path, rate: int = 48000) -> Path:
+    for folder, names in {
+        "trainset_28spk_wav": ["p226_001", "p287_002", "p228_001", "p228_002"],
+        "testset_wav": ["p232_001", "p257_001"],
+    }.items():
+        for number, name in enumerate(names):
+            clean = voice(number, rate // 4)
+            write(root / f"clean_{folder}" / f"{name}.wav", clean, rate)
+            write(root / f"noisy_{folder}" / f"{name}.wav", clean + voice(90 + number, rate // 4), rate)
+    return root
+
+
+def build_musdb(root: Path, seconds: float = 2.0) -> Path:
+    for part, songs in SONGS.items():
+        for number, song in enumerate(songs):
+            frames = int(seconds * 44100)
+            stems = {
+                stem: voice(10 * number + place, frames, 2)
+                for place, stem in enumerate(("bass", "drums", "other", "vocals"))
+            }
+            for stem, waveform in {**stems, "mixture": np.sum(list(stems.values()), axis=0)}.items():
+                write(root / part / song / f"{stem}.wav", waveform, 44100)
+    return root
