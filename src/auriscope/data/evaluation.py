@@ -43,6 +43,8 @@ from auriscope.data.corpora import impulse_responses, noise_clips, utterances
 from auriscope.data.items import EvaluationItem, EvaluationSet
 from auriscope.data.pairs import PAIRED, PairedSet
 from auriscope.data.pool import noise_store
+from auriscope.data.prepared import is_prepared
+from auriscope.data.prepared_set import PreparedSet
 from auriscope.data.render import PEAK_LIMIT, FloatArray, Target, early_part, looped, reverberate, rms
 from auriscope.data.rooms import measured_rooms, positions
 from auriscope.errors import CorpusError
@@ -218,11 +220,13 @@ def evaluation_set(
     root: Path | None = None,
     folder: Path | None = None,
 ) -> EvaluationSet:
-    """Open an evaluation set such as "libri2mix-mini-noisy-reverb", split "test" or "valid".
+    """Open an evaluation set such as "libri2mix-mini-noisy-reverb", or a prepared folder, split "test" or "valid".
 
     ``root`` and ``folder`` are the corpora and the cache, by default where the environment says. Raises
     :class:`~auriscope.errors.CorpusError` when there is no such set, or, from its items, when the corpora are missing.
     """
+    if is_prepared(name):
+        return PreparedSet(name, split, sample_rate=sample_rate)
     if name in PAIRED:
         return PairedSet(name, split, PAIRED[name], sample_rate=sample_rate, root=root, folder=folder)
     base, _ = _parse(name)
@@ -344,7 +348,9 @@ def _parse(name: str) -> tuple[str, str]:
         for condition in kind.conditions:
             if name == f"{base}-{condition}":
                 return base, condition
-    raise CorpusError(f"there is no evaluation set {name!r}; there are: {', '.join(evaluation_set_names())}")
+    raise CorpusError(
+        f"there is no evaluation set {name!r}, nor a prepared folder; there are: {', '.join(evaluation_set_names())}"
+    )
 
 
 def _pick(items: Sequence[_T], share: float) -> _T:
