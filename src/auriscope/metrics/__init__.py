@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from auriscope.metrics.accumulate import Accumulator, Summary, summarize
     from auriscope.metrics.bss import BssEval, bss_eval, sdr
     from auriscope.metrics.improvement import sdri, si_snri
+    from auriscope.metrics.perceptual import PerceptualScores, pesq, stoi
     from auriscope.metrics.pit import (
         PitResult,
         best_permutation,
@@ -23,17 +24,21 @@ if TYPE_CHECKING:
         pit_si_snr,
     )
     from auriscope.metrics.ratios import is_silent, sd_sdr, si_snr, snr
+    from auriscope.metrics.spectral import compressed_spectral_error
 
 _HOMES = {
     "Accumulator": "accumulate",
     "BssEval": "bss",
+    "PerceptualScores": "perceptual",
     "PitResult": "pit",
     "Summary": "accumulate",
     "best_permutation": "pit",
     "bss_eval": "bss",
+    "compressed_spectral_error": "spectral",
     "is_silent": "ratios",
     "pairwise": "pit",
     "permute": "pit",
+    "pesq": "perceptual",
     "pit_loss": "pit",
     "pit_pairwise": "pit",
     "pit_si_snr": "pit",
@@ -43,19 +48,23 @@ _HOMES = {
     "si_snr": "ratios",
     "si_snri": "improvement",
     "snr": "ratios",
+    "stoi": "perceptual",
     "summarize": "accumulate",
 }
 
 __all__ = [
     "Accumulator",
     "BssEval",
+    "PerceptualScores",
     "PitResult",
     "Summary",
     "best_permutation",
     "bss_eval",
+    "compressed_spectral_error",
     "is_silent",
     "pairwise",
     "permute",
+    "pesq",
     "pit_loss",
     "pit_pairwise",
     "pit_si_snr",
@@ -65,6 +74,7 @@ __all__ = [
     "si_snr",
     "si_snri",
     "snr",
+    "stoi",
     "summarize",
 ]
 
