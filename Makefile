@@ -11,11 +11,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint docs bench shipped
+.PHONY: help install demo test lint docs bench shipped leaderboard
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## make .venv with the package and what tests, lint and docs need
 
@@ -58,3 +58,16 @@ bench: install ## print every figure of the documentation, side by side with its
 
 shipped: install ## train every shipped model for MINUTES=60 in all, the neediest first, going on where it stopped
 	$(BIN)/python -m auriscope.verbs.shipped --minutes $(MINUTES)
+
+# The systems of the comparison, each trained for the same audio with the same seed; their runs go on where they stopped.
+CORPUS := libri2mix-mini
+SYSTEMS := $(patsubst recipes/separation/%-$(CORPUS).yaml,%,$(wildcard recipes/separation/*-$(CORPUS).yaml))
+STEPS ?= 900 1800 2700 3600
+leaderboard: install ## train every separation system on the same audio and compare them (needs AURISCOPE_CORPORA)
+	for steps in $(STEPS); do for system in $(SYSTEMS); do \
+	  $(BIN)/auriscope train recipes/separation/$$system-$(CORPUS).yaml training.max_steps=$$steps || exit 1; \
+	done; done
+	$(BIN)/auriscope compare $(foreach system,$(SYSTEMS),$(system)=runs/$(system)-$(CORPUS)/model) \
+	  --set $(CORPUS)-clean --out comparison
+	mkdir -p docs/systems/leaderboard
+	cp comparison/*.csv comparison/*.png docs/systems/leaderboard/

@@ -15,6 +15,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "compare": "auriscope.verbs.compare",
     "judge": "auriscope.verbs.judge",
     "listen": "auriscope.verbs.listen",
     "load": "auriscope.pretrained",
