@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -31,3 +33,10 @@ def check_padding() -> Callable[[Model], None]:
                 assert not together[row, :, length:].any()
 
     return check
+
+
+@pytest.fixture
+def real_corpora() -> Path:
+    if not os.environ.get("AURISCOPE_CORPORA"):
+        pytest.skip("AURISCOPE_CORPORA is not set")
+    return Path(os.environ["AURISCOPE_CORPORA"])

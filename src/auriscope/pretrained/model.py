@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import typing
 from typing import Any, ClassVar, Self
 
@@ -32,6 +33,9 @@ class Model(nn.Module):
     ``Tiny`` holds keyword arguments for ``Config`` that make a network of a few thousand parameters: the contract
     tests build it. ``Published`` maps a published figure's description to its value. ``unexportable`` says why
     ``torch.export`` makes no sense for the model, where it does not; the contract test of it is then left out.
+
+    ``fitted`` marks closed-form and iterative systems: they have ``fit`` in the place of training by gradients, and what
+    they learn are buffers.
     """
 
     name: ClassVar[str]
@@ -39,6 +43,7 @@ class Model(nn.Module):
     Tiny: ClassVar[dict[str, Any]] = {}
     Published: ClassVar[dict[str, float]] = {}
     unexportable: ClassVar[str] = ""
+    fitted: ClassVar[bool] = False
 
     def __init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -60,13 +65,15 @@ class Model(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        """Number of trainable scalars."""
+        """Number of trainable scalars; of a fitted model, of those that fitting determines."""
+        if self.fitted:
+            return sum(tensor.numel() for tensor in self.state_dict().values())
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.parameters()).device
+        """Where the parameters are, or what was fitted."""
+        return next(itertools.chain(self.parameters(), self.buffers())).device
 
     def save_pretrained(self, folder: Any, *, card: Any = None, half: bool = False) -> None:
         """Write ``config.json``, ``model.safetensors`` and ``README.md`` (the card) into ``folder``."""

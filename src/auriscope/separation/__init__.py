@@ -7,6 +7,7 @@ from auriscope.separation.convtasnet import ConvTasNet, ConvTasNetConfig
 from auriscope.separation.counter import TalkerCountConfig, TalkerCountNet
 from auriscope.separation.deepclustering import DeepClustering, DeepClusteringConfig
 from auriscope.separation.dprnn import DPRNN, DPRNNConfig
+from auriscope.separation.ica import ICA, ICAConfig
 from auriscope.separation.maskdnn import MaskDNN, MaskDNNConfig
 from auriscope.separation.resepformer import RESepFormer, RESepFormerConfig
 from auriscope.separation.sepformer import SepFormer, SepFormerConfig
@@ -17,6 +18,7 @@ from auriscope.separation.vsunos import VSUNOS, VSUNOSConfig
 
 __all__ = [
     "DPRNN",
+    "ICA",
     "VSUNOS",
     "BandSplitConfig",
     "BandSplitRNN",
@@ -25,6 +27,7 @@ __all__ = [
     "DPRNNConfig",
     "DeepClustering",
     "DeepClusteringConfig",
+    "ICAConfig",
     "MaskDNN",
     "MaskDNNConfig",
     "RESepFormer",
