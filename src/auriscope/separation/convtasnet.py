@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -122,16 +123,19 @@ class ConvTasNet(MaskingModel, name="separation/convtasnet"):
 
 
 class TemporalConvMasker(nn.Module):
-    """The separation module: R repeats of X blocks whose dilation doubles from block to block (figure 1, B)."""
+    """The separation module: R repeats of X blocks whose dilation doubles from block to block (figure 1, B).
 
-    def __init__(self, config: ConvTasNetConfig) -> None:
+    ``block`` makes a block from the configuration, its ``dilation`` and whether it ``has_residual``.
+    """
+
+    def __init__(self, config: ConvTasNetConfig, block: Callable[..., nn.Module] | None = None) -> None:
         super().__init__()
         self.num_sources, self.mask_activation = config.num_sources, config.mask_activation
         self.norm = _NORMS[config.norm if config.input_norm == "same" else config.input_norm](config.num_filters)
         self.bottleneck = nn.Conv1d(config.num_filters, config.bottleneck_channels, 1)
         count = config.num_repeats * config.num_blocks
         self.blocks = nn.ModuleList(
-            TemporalConvBlock(
+            (block or TemporalConvBlock)(
                 config,
                 dilation=2 ** (index % config.num_blocks),
                 has_residual=index < count - 1 or not config.skip_channels,

@@ -11,10 +11,10 @@ from torch import Tensor
 from auriscope.metrics.pit import pit_si_snr
 from auriscope.metrics.ratios import is_silent, si_snr
 from auriscope.separation.convtasnet import ConvTasNetConfig, TemporalConvMasker
-from auriscope.separation.layers import Decoder, Encoder, MaskingModel, choice, length_mask
+from auriscope.separation.filters import begin_harmonic, check_initial_filters
+from auriscope.separation.layers import Decoder, Encoder, MaskingModel, length_mask
 from auriscope.separation.objectives import pit_objective
 from auriscope.separation.spectral import rms_level
-from auriscope.separation.tasnet import harmonic_basis
 from auriscope.training.task import Batch
 
 
@@ -38,10 +38,7 @@ class TwoStepConfig(ConvTasNetConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choice(self.initial_filters, ("random", "harmonic"), "initial_filters")
-        fits = self.num_filters == 2 * self.kernel_size == 4 * self.stride
-        if self.initial_filters == "harmonic" and not fits:
-            raise ValueError("harmonic filters need num_filters = 2 * kernel_size and stride = kernel_size / 2")
+        check_initial_filters(self.initial_filters, self.num_filters, self.kernel_size, self.stride)
 
 
 class TwoStep(MaskingModel, name="separation/twostep"):
@@ -81,15 +78,14 @@ class TwoStep(MaskingModel, name="separation/twostep"):
         filters = (config.num_filters, config.kernel_size, config.stride)
         encoder = Encoder(*filters, activation=config.encoder_activation)
         super().__init__(config, encoder, TemporalConvMasker(config), Decoder(*filters))
-        with torch.no_grad():
-            if config.initial_filters == "harmonic":
-                basis = harmonic_basis(config.kernel_size)
-                # Three times as loud as the mixture: so the ideal masks, softmaxes of features, are sharp enough.
-                self.encoder.weight.copy_(3 * torch.cat([basis, -basis])[:, None])
-            else:
+        if config.initial_filters == "harmonic":
+            # Three times as loud as the mixture: so the ideal masks, softmaxes of features, are sharp enough.
+            begin_harmonic(self.encoder, self.decoder, gain=3.0)
+        else:
+            with torch.no_grad():
                 # At a level of 1 the features are then about 1 as well.
                 self.encoder.weight.normal_(std=config.kernel_size**-0.5)
-            self.decoder.weight.copy_(self.encoder.weight)
+                self.decoder.weight.copy_(self.encoder.weight)
 
     def forward(self, mixture: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Separate a mixture (B, time) in [-1, 1] into estimates (B, S, time); ``lengths`` as in every separator."""

@@ -1,0 +1,30 @@
+"""How learned filterbanks begin: at random, or as windowed sines and cosines, with which short trainings begin well."""
+
+from __future__ import annotations
+
+import torch
+
+from auriscope.separation.layers import Decoder, Encoder, choice
+from auriscope.separation.tasnet import harmonic_basis
+
+INITIAL_FILTERS = ("random", "harmonic")
+
+
+def check_initial_filters(initial: str, num_filters: int, kernel_size: int, stride: int) -> None:
+    """Raise ``ValueError`` unless ``initial`` is one of ``INITIAL_FILTERS`` and filters of these sizes can be that.
+
+    Harmonic ones are cosines and sines of all frequencies, each with both signs, so that features that are never
+    negative still tell the phase: twice as many as a filter has samples, at a stride of half a filter.
+    """
+    choice(initial, INITIAL_FILTERS, "initial_filters")
+    if initial == "harmonic" and not num_filters == 2 * kernel_size == 4 * stride:
+        raise ValueError("harmonic filters need num_filters = 2 * kernel_size and stride = kernel_size / 2")
+
+
+def begin_harmonic(encoder: Encoder, decoder: Decoder, gain: float = 1.0) -> None:
+    """Make both filterbanks harmonic: behind an encoder with ReLU the decoder gives ``gain``² times the mixture."""
+    basis = harmonic_basis(encoder.kernel_size)
+    signed = gain * torch.cat([basis, -basis])[:, None]
+    with torch.no_grad():
+        encoder.weight.copy_(signed)
+        decoder.weight.copy_(signed)
