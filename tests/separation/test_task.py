@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +13,11 @@ from torch import Tensor, nn
 from torchmetrics.functional.audio import permutation_invariant_training, scale_invariant_signal_noise_ratio
 
 from auriscope.errors import RecipeError
+from auriscope.separation.stems import absolute_objective
 from auriscope.separation.task import SeparationOptions, SeparationTask, build, separation_metrics
-from auriscope.training.recipe import ModelRecipe, Recipe
+from auriscope.training.config import TrainingConfig
+from auriscope.training.recipe import ModelRecipe, Recipe, train
+from auriscope.verbs.prepare import prepare
 
 
 class Given(nn.Module):
@@ -107,3 +113,88 @@ def test_a_system_with_its_own_losses_goes_through_its_stages(sources: Tensor) -
 def test_stages_without_their_ends_are_refused(sources: Tensor) -> None:
     with pytest.raises(RecipeError, match="separation/staged is trained in 2 stages"):
         SeparationTask(Staged(sources))  # type: ignore[arg-type]
+
+
+def test_fixed_sources_are_taken_in_the_order_in_which_they_come(sources: Tensor) -> None:
+    near = sources + 0.1 * torch.randn_like(sources)
+    batch, given = batch_of(sources), Given(near.flip(1))
+    swapped, best = (
+        SeparationTask(given, SeparationOptions(permutation=order))(batch, "main")["loss"].detach()  # type: ignore[arg-type]
+        for order in ("fixed", "best")
+    )
+    assert best < -15 < 0 < swapped
+    values = separation_metrics(Given(near.flip(1)), batch_of(sources), fixed=True)
+    assert (values["si_snri_db"] < 0).all()
+    assert (values["sdri_db"] < 0).all()
+
+
+def test_the_absolute_loss_is_that_of_fixed_sources(sources: Tensor) -> None:
+    options = SeparationOptions(permutation="fixed", loss="absolute")
+    near = sources + 0.1 * torch.randn_like(sources)
+    losses = SeparationTask(Given(near), options)(batch_of(sources), "main")  # type: ignore[arg-type]
+    assert float(losses["loss"].detach()) == pytest.approx(float(absolute_objective(near, sources)))
+    with pytest.raises(RecipeError, match="the loss 'absolute' needs the permutation 'fixed'"):
+        SeparationOptions(loss="absolute")
+
+
+def test_what_lies_after_the_end_of_a_mixture_does_not_count(sources: Tensor) -> None:
+    batch = batch_of(sources)
+    batch["lengths"] = torch.tensor([4000, 3000, 2000])
+    near = sources + 0.3 * torch.randn_like(sources)
+    task, valid = SeparationTask(Given(near)), torch.arange(4000) < batch["lengths"][:, None, None]  # type: ignore[arg-type]
+    loss = task(batch, "main")["loss"]
+    noisy = SeparationTask(Given(torch.where(valid, near, 1.0)))  # type: ignore[arg-type]
+    assert torch.equal(noisy(batch, "main")["loss"], loss)
+    parts = [
+        SeparationTask(Given(near[row : row + 1, :, :end]))(batch_of(sources[row : row + 1, :, :end]), "main")["loss"]  # type: ignore[arg-type]
+        for row, end in enumerate((4000, 3000, 2000))
+    ]
+    assert float(loss.detach()) == pytest.approx(float(sum(parts).detach()) / 3, abs=1e-4)  # type: ignore[union-attr]
+
+
+TINY = {"window_length": 64, "bands": [[8, 4]], "num_channels": 8, "num_hidden": 8, "num_blocks": 1}
+
+
+def prepared_recipe(folder: Path, **changes: Any) -> Recipe:
+    values: dict[str, Any] = {
+        "model": ModelRecipe("separation/bandsplit", {**TINY, "sample_rate": 8000}),
+        "data": {"prepared": str(folder), "segment_seconds": 0.25, "batch_size": 2},
+        "validation": {"sets": [str(folder)], "batch_size": 2},
+        "training": TrainingConfig(
+            max_steps=3, validate_every_steps=3, accelerator="cpu", checkpoint_every_minutes=None
+        ),
+    }
+    return Recipe(task="separation", **{**values, **changes})
+
+
+def test_a_recipe_trains_on_a_prepared_corpus(tmp_path: Path, trees: ModuleType) -> None:
+    folder = prepare("wsj0-2mix", trees.build_wsj0mix(tmp_path / "corpus"), out=tmp_path / "manifest").out
+    result = train(prepared_recipe(folder), tmp_path / "run")
+    assert (result.step, result.best_step) == (3, 3)
+    assert result.best_metric is not None
+    _, batches, validation = build(prepared_recipe(folder, validation={"sets": [str(folder)], "max_seconds": 0.2}))
+    assert batches.batch(0)["mixture"].shape == (2, 2000)
+    passes = [[batch["mixture"] for batch in validation] for _ in range(2)]
+    assert [mixture.shape[-1] for mixture in passes[0]] == [1600]
+    assert all(torch.equal(one, other) for one, other in zip(*passes, strict=True))
+
+
+def test_a_recipe_trains_on_stems(tmp_path: Path, trees: ModuleType) -> None:
+    folder = prepare("musdb18", trees.build_musdb(tmp_path / "corpus", 0.3), out=tmp_path / "manifest").out
+    stems = ModelRecipe("separation/bandsplit", {**TINY, "sample_rate": 44100, "num_sources": 4})
+    fixed = {"permutation": "fixed", "loss": "absolute"}
+    result = train(prepared_recipe(folder, model=stems, task_options=fixed), tmp_path / "run")
+    assert result.step == 3
+    with pytest.raises(RecipeError, match=r"need task_options\.permutation=fixed"):
+        build(prepared_recipe(folder, model=stems))
+
+
+def test_prepared_corpora_that_do_not_fit_the_model_are_named(tmp_path: Path, trees: ModuleType) -> None:
+    two = prepare("wsj0-2mix", trees.build_wsj0mix(tmp_path / "two"), out=tmp_path / "m2").out
+    three = prepare("wsj0-3mix", trees.build_wsj0mix(tmp_path / "three", 3), out=tmp_path / "m3").out
+    with pytest.raises(RecipeError, match="data has 3 sources at 8000 Hz, the model 2 at 8000 Hz"):
+        build(prepared_recipe(three))
+    with pytest.raises(RecipeError, match="m3 has 3 sources and the model 2; name another"):
+        build(prepared_recipe(two, validation={"sets": [str(three)]}))
+    with pytest.raises(RecipeError, match="unknown key 'dynamic_mixin'; did you mean 'dynamic_mixing'"):
+        build(prepared_recipe(two, data={"prepared": str(two), "dynamic_mixin": True}))

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from auriscope.data.evaluation import evaluation_set
+from auriscope.data.excerpts import PreparedConfig, PreparedMixer
+from auriscope.data.items import EvaluationSet
 from auriscope.data.mixing import DynamicMixer, MixingConfig
+from auriscope.data.prepared_set import PreparedSet
 from auriscope.errors import RecipeError
 from auriscope.metrics.improvement import sdri
-from auriscope.metrics.pit import permute, pit_si_snr
+from auriscope.metrics.pit import PitResult, permute, pit_si_snr
 from auriscope.metrics.ratios import is_silent, si_snr
 from auriscope.metrics.spectral import compressed_spectral_error
 from auriscope.pretrained.model import Model
+from auriscope.separation.stems import absolute_objective
 from auriscope.training.recipe import Recipe, build_model, parse
 from auriscope.training.task import Batch
 
@@ -34,11 +38,20 @@ class SeparationOptions:
         spectral_weight: of :func:`~auriscope.metrics.spectral.compressed_spectral_error`, in dB of SI-SNR per unit,
             beside the SI-SNR. It holds the level of the estimates, silences what should be silent, and raises PESQ;
             0: the SI-SNR alone, which leaves the level of the estimates open.
+        permutation: "best" where the order of the sources means nothing (talkers), "fixed" where each has its place
+            (stems of music).
+        loss: "si_snr", or "absolute", :func:`~auriscope.separation.stems.absolute_objective`, of fixed sources only.
     """
 
     max_si_snr_db: float = 30.0
     stage_batches: tuple[int, ...] = ()
     spectral_weight: float = 0.0
+    permutation: Literal["best", "fixed"] = "best"
+    loss: Literal["si_snr", "absolute"] = "si_snr"
+
+    def __post_init__(self) -> None:
+        if self.loss == "absolute" and self.permutation != "fixed":
+            raise RecipeError("task_options: the loss 'absolute' needs the permutation 'fixed'")
 
 
 @dataclass(frozen=True)
@@ -46,16 +59,18 @@ class ValidationOptions:
     """Which fixed mixtures choose the weights.
 
     Args:
-        sets: names of evaluation sets.
+        sets: names of evaluation sets, or prepared folders.
         split: of the sets.
         batch_size: mixtures at a time; it changes nothing but speed.
         max_items: of each set, the first so many; None: all.
+        max_seconds: of each mixture, the first so many; None: all.
     """
 
     sets: tuple[str, ...] = ("libri2mix-mini-clean",)
     split: str = "valid"
     batch_size: int = 8
     max_items: int | None = None
+    max_seconds: float | None = None
 
 
 @runtime_checkable
@@ -118,19 +133,21 @@ class SeparationTask(nn.Module):
             if self.options.stage_batches:
                 self.num_batches += 1
             return losses
-        mixture, sources = batch["mixture"], batch["sources"]
-        estimates = self.model(mixture).float()
-        matched = pit_si_snr(estimates, sources)
+        mixture, sources, lengths = batch["mixture"], batch["sources"], _lengths_that_matter(batch)
+        estimates = self.model(mixture, lengths).float()
+        matched = match(estimates, sources, lengths, fixed=self.options.permutation == "fixed")
         values = matched.values
-        audible = ~is_silent(sources)
+        audible = ~is_silent(sources, lengths)
         limit = self.options.max_si_snr_db
         # Past the limit a pair keeps a thousandth of its slope: it still holds on, but the others come first.
         values = torch.where(audible, values, torch.zeros_like(values))
         clipped = torch.where(values > limit, limit + 1e-3 * (values - limit), values)
         count = audible.sum().clamp(min=1)
         with torch.no_grad():
-            before = torch.where(audible, si_snr(mixture[:, None].expand_as(sources), sources), 0.0)
+            before = torch.where(audible, si_snr(mixture[:, None].expand_as(sources), sources, lengths), 0.0)
             improvement = (values.detach() - before).sum() / count
+        if self.options.loss == "absolute":
+            return {"loss": absolute_objective(estimates, sources), "si_snri_db": improvement}
         losses = {"loss": -clipped.sum() / count, "si_snri_db": improvement}
         if self.options.spectral_weight > 0:
             level = mixture.square().mean(-1, keepdim=True).sqrt()[:, None] + 1e-6
@@ -140,20 +157,39 @@ class SeparationTask(nn.Module):
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
         """SI-SNR and its improvement over the mixture, in dB, mean over the talkers of each example, (batch,)."""
-        return separation_metrics(self.model, batch, with_sdr=False)
+        fixed = self.options.permutation == "fixed"
+        return separation_metrics(self.model, batch, with_sdr=False, fixed=fixed)
 
 
-def separation_metrics(model: nn.Module, batch: Batch, *, with_sdr: bool = True) -> dict[str, Tensor]:
+def match(estimates: Tensor, sources: Tensor, lengths: Tensor | None = None, *, fixed: bool = False) -> PitResult:
+    """SI-SNR of the estimates, in the order of the sources: as it is if ``fixed``, else the best permutation's.
+
+    Shapes and values are those of :func:`~auriscope.metrics.pit.pit_si_snr`.
+    """
+    if not fixed:
+        return pit_si_snr(estimates, sources, lengths)
+    own = torch.arange(sources.shape[1], device=sources.device).expand(sources.shape[:2])
+    return PitResult(si_snr(estimates, sources, lengths), own)
+
+
+def _lengths_that_matter(batch: Batch) -> Tensor | None:
+    """The lengths of a batch, or None where every example fills it."""
+    lengths: Tensor = batch["lengths"]
+    return None if bool((lengths == batch["mixture"].shape[-1]).all()) else lengths
+
+
+def separation_metrics(
+    model: nn.Module, batch: Batch, *, with_sdr: bool = True, fixed: bool = False
+) -> dict[str, Tensor]:
     """Separate a batch and score each example: ``si_snr_db``, ``si_snri_db`` and, if asked for, ``sdri_db``.
 
-    Values are means over the audible talkers of an example under the permutation of the best SI-SNR, (batch,); NaN
-    where every talker is silent.
+    Values are means over the audible talkers of an example under the permutation of the best SI-SNR, or, if ``fixed``,
+    in the order in which they come, (batch,); NaN where every talker is silent.
     """
     mixture, sources, lengths = batch["mixture"], batch["sources"], batch["lengths"]
     with torch.no_grad():
-        same = bool((lengths == mixture.shape[-1]).all())
-        estimates = model(mixture, None if same else lengths).float()
-        result = pit_si_snr(estimates, sources, lengths)
+        estimates = model(mixture, _lengths_that_matter(batch)).float()
+        result = match(estimates, sources, lengths, fixed=fixed)
         before = si_snr(mixture[:, None].expand_as(sources), sources, lengths)
         values = {
             "si_snr_db": result.values.nanmean(-1),
@@ -166,32 +202,74 @@ def separation_metrics(model: nn.Module, batch: Batch, *, with_sdr: bool = True)
 
 
 class ValidationBatches:
-    """The batches of several evaluation sets, one after the other, each time the same."""
+    """The batches of several evaluation sets, one after the other, each time the same.
 
-    def __init__(self, options: ValidationOptions, sample_rate: int) -> None:
-        self.batches: list[Mapping[str, Any]] = []
+    Those of prepared folders, which may be large, are read each time; the others are made once and kept.
+    """
+
+    def __init__(self, options: ValidationOptions, sample_rate: int, num_sources: int | None = None) -> None:
+        self.options = options
+        self._parts: list[EvaluationSet | list[Mapping[str, Any]]] = []
         for name in options.sets:
             chosen = evaluation_set(name, options.split, sample_rate=sample_rate)
-            for number, batch in enumerate(chosen.batches(options.batch_size)):
-                if options.max_items is not None and number * options.batch_size >= options.max_items:
-                    break
-                self.batches.append(batch)
+            talkers = len(chosen[0].sources)
+            if num_sources is not None and talkers != num_sources:
+                raise RecipeError(f"validation: {name} has {talkers} sources and the model {num_sources}; name another")
+            self._parts.append(chosen if isinstance(chosen, PreparedSet) else list(self._batches(chosen)))
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        return iter(self.batches)
+        for part in self._parts:
+            yield from self._batches(part) if isinstance(part, EvaluationSet) else part
+
+    def _batches(self, chosen: EvaluationSet) -> Iterator[Mapping[str, Any]]:
+        options = self.options
+        for number, batch in enumerate(chosen.batches(options.batch_size)):
+            if options.max_items is not None and number * options.batch_size >= options.max_items:
+                break
+            yield (
+                batch
+                if options.max_seconds is None
+                else _cropped(batch, round(options.max_seconds * chosen.sample_rate))
+            )
 
 
-def build(recipe: Recipe) -> tuple[SeparationTask, DynamicMixer, ValidationBatches]:
-    """Make a recipe's task, training batches and validation batches; ``RecipeError`` if they do not fit together."""
+def _cropped(batch: Mapping[str, Any], num_frames: int) -> dict[str, Any]:
+    waveforms = {name: batch[name][..., :num_frames] for name in ("mixture", "sources", "noise")}
+    return {**batch, **waveforms, "lengths": batch["lengths"].clamp(max=num_frames)}
+
+
+def build(recipe: Recipe) -> tuple[SeparationTask, DynamicMixer | PreparedMixer, ValidationBatches]:
+    """Make a recipe's task, training batches and validation batches; ``RecipeError`` if they do not fit together.
+
+    With the key ``prepared``, ``data`` is a :class:`~auriscope.data.excerpts.PreparedConfig`, else a
+    :class:`~auriscope.data.mixing.MixingConfig`.
+    """
     model = build_model(recipe)
-    mixing = parse(MixingConfig, {"sample_rate": model.config.sample_rate, **recipe.data}, "data")
-    if mixing.sample_rate != model.config.sample_rate or mixing.num_sources != model.config.num_sources:
-        raise RecipeError(
-            f"data has {mixing.num_sources} sources at {mixing.sample_rate} Hz, the model "
-            f"{model.config.num_sources} at {model.config.sample_rate} Hz: give both the same"
-        )
+    rate, num_sources = int(model.config.sample_rate), int(model.config.num_sources)
     options = parse(SeparationOptions, recipe.task_options, "task_options")
-    validation = ValidationBatches(parse(ValidationOptions, recipe.validation, "validation"), mixing.sample_rate)
+    task = SeparationTask(model, options)
     # On a GPU the mixing must keep up with it; on two cores one thread is far ahead already.
     num_threads = min(12, max(1, (os.cpu_count() or 2) - 1))
-    return SeparationTask(model, options), DynamicMixer(mixing, seed=recipe.seed, num_threads=num_threads), validation
+    values = {"sample_rate": rate, **recipe.data}
+    batches: DynamicMixer | PreparedMixer
+    if "prepared" in values:
+        batches = PreparedMixer(parse(PreparedConfig, values, "data"), seed=recipe.seed, num_threads=num_threads)
+        _check_sources(batches.config.sample_rate, batches.num_sources, model)
+        permutation = "fixed" if batches.corpus.order == "fixed" else "best"
+        if options.permutation != permutation:
+            raise RecipeError(f"the sources of {batches.config.prepared} need task_options.permutation={permutation}")
+    else:
+        mixing = parse(MixingConfig, values, "data")
+        _check_sources(mixing.sample_rate, mixing.num_sources, model)
+        batches = DynamicMixer(mixing, seed=recipe.seed, num_threads=num_threads)
+    validation = ValidationBatches(parse(ValidationOptions, recipe.validation, "validation"), rate, num_sources)
+    return task, batches, validation
+
+
+def _check_sources(sample_rate: int, num_sources: int, model: Model) -> None:
+    config = model.config
+    if sample_rate != config.sample_rate or num_sources != config.num_sources:
+        raise RecipeError(
+            f"data has {num_sources} sources at {sample_rate} Hz, the model {config.num_sources} at "
+            f"{config.sample_rate} Hz: give both the same"
+        )
