@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -157,7 +157,11 @@ class TemporalConvMasker(nn.Module):
             residual, skip = block(x, mask)
             x = None if residual is None else x + residual
             skips = skip if skips is None else skips + skip
-        masks: Tensor = self.to_masks(self.prelu(x if skips is None else skips))
+        return self.masks(cast(Tensor, x if skips is None else skips))
+
+    def masks(self, x: Tensor) -> Tensor:
+        """What the blocks made of the frames (B, C, F) to masks (B, S, F, N)."""
+        masks: Tensor = self.to_masks(self.prelu(x))
         masks = masks.view(masks.shape[0], self.num_sources, -1, masks.shape[-1])
         if self.mask_activation == "softmax":
             masks = masks.softmax(1)

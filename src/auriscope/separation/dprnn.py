@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -163,6 +164,10 @@ class RecurrentPath(nn.Module):
     def forward(self, sequences: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Map sequences (M, T, C), of which ``lengths`` (M,) positions are valid, to the same shape."""
         outputs = [run_recurrent(network, sequences, lengths) for network in self.networks]
+        return self.project(outputs, sequences)
+
+    def project(self, outputs: Sequence[Tensor], sequences: Tensor) -> Tensor:
+        """What the networks made of the sequences, back to the sequences' channels."""
         x = outputs[0]
         if len(outputs) == 2:
             x = torch.cat([outputs[0] * outputs[1], sequences], dim=-1)
