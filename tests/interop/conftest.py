@@ -12,9 +12,19 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="session")
 def peer_outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of what the original implementations compute, one file a case: see peer_outputs.py."""
+    return run_peers("peer_outputs.py", tmp_path_factory.mktemp("peers"))
+
+
+@pytest.fixture(scope="session")
+def peer_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models as SpeechBrain publishes them, and what it computes with them: see peer_folders.py."""
+    return run_peers("peer_folders.py", tmp_path_factory.mktemp("folders"))
+
+
+def run_peers(script: str, folder: Path) -> Path:
+    """Run a script in the peers' environment; it fills the folder."""
     python = Path(os.environ.get("AURISCOPE_PEERS_PYTHON", ROOT / ".venv-peers" / "bin" / "python"))
     if not python.exists():
         pytest.skip("no peers' environment: run benchmarks/peers.sh, or set AURISCOPE_PEERS_PYTHON")
-    folder = tmp_path_factory.mktemp("peers")
-    subprocess.run([python, Path(__file__).with_name("peer_outputs.py"), folder], check=True, timeout=300)
+    subprocess.run([python, Path(__file__).with_name(script), folder], check=True, timeout=300)
     return folder

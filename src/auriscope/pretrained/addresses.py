@@ -3,6 +3,7 @@
 ========================================  ==========================================================================
 ``separation/dprnn.libri-mini``           weights shipped with auriscope: room, system, name of the weights
 ``runs/dprnn/exported``                   a folder written by ``save_pretrained``
+``models/sepformer-wsj02mix``             a folder or file of another toolkit that a room's ``interop`` recognises
 ``hf://owner/name`` or ``...@revision``   a repository of the Hugging Face hub that holds such a folder
 ``separation/dprnn``                      an architecture: it has no weights, and loads only with ``random_weights``
 ========================================  ==========================================================================
@@ -25,9 +26,10 @@ from typing import TYPE_CHECKING, Any
 
 from auriscope.errors import CheckpointError
 from auriscope.pretrained.card import ModelCard
-from auriscope.pretrained.files import CONFIG_NAME, FILE_NAMES, read_config
+from auriscope.pretrained.files import CONFIG_NAME, FILE_NAMES, is_own, read_config
 
 if TYPE_CHECKING:
+    from auriscope.pretrained.foreign import Foreign
     from auriscope.pretrained.model import Model
 
 ROOMS = (
@@ -68,12 +70,19 @@ class ShippedModel:
 def import_room(room: str) -> Any:
     """Import ``auriscope.<room>``, whose package registers the room's models, and return it.
 
-    This is the only place where a lower layer reaches a room: by name, when a model of that room is asked for.
-    Raises ``CheckpointError`` when there is no such room.
+    This and :func:`import_interop` are the only places where a lower layer reaches a room: by name, when a model of
+    that room is asked for. Raises ``CheckpointError`` when there is no such room.
     """
     if room not in ROOMS or importlib.util.find_spec(f"auriscope.{room}") is None:
         raise CheckpointError(f"there is no room {room!r} with models{suggest(room, _present_rooms())}")
     return importlib.import_module(f"auriscope.{room}")
+
+
+def import_interop(room: str) -> Any:
+    """Import ``auriscope.<room>.interop``, which knows other toolkits' files, and return it; None if there is none."""
+    import_room(room)
+    name = f"auriscope.{room}.interop"
+    return None if importlib.util.find_spec(name) is None else importlib.import_module(name)
 
 
 def suggest(name: str, candidates: Iterable[str]) -> str:
@@ -142,14 +151,57 @@ def load(
         from auriscope.pretrained.model import model_class
 
         return to_device(model_class(str(address)).from_config({}), device).eval()
-    folder = resolve(address, offline=offline)
-    from auriscope.pretrained.checkpoint import load_pretrained
+    path = resolve(address, offline=offline)
+    from auriscope.pretrained.checkpoint import load_pretrained, to_device
 
-    return load_pretrained(folder, device=device)
+    if is_own(path):
+        return load_pretrained(path, device=device)
+    try:
+        foreign = _recognise(path)
+        if foreign is not None:
+            return to_device(foreign.build(), device)
+    except CheckpointError as error:
+        line = str(error)
+        raise CheckpointError(line if line.startswith(str(path)) else f"{path}: {line}") from error
+    if path.is_file():
+        raise CheckpointError(
+            f"{path}: a model is a folder with a {CONFIG_NAME}, or a file of weights of another toolkit"
+        )
+    raise CheckpointError(
+        f"{path}: not a model: it has no {CONFIG_NAME} of auriscope's, and no files of another toolkit that are known"
+    )
+
+
+def weights_sha256(address: str | Path, *, offline: bool | None = None) -> str:
+    """Give a checksum that changes with the weights at an address; downloads them for ``hf://``, as :func:`load`."""
+    path = resolve(address, offline=offline)
+    if is_own(path):
+        return str(read_config(path)["weights_sha256"])
+    from auriscope.pretrained.foreign import files_sha256
+
+    return files_sha256(path, _foreign_patterns())
+
+
+def _recognise(path: Path) -> Foreign | None:
+    """Ask every room in turn whether a folder or file is a checkpoint that it knows from another toolkit."""
+    for interop in _interops():
+        foreign: Foreign | None = interop.recognise(path)
+        if foreign is not None:
+            return foreign
+    return None
+
+
+def _interops() -> list[Any]:
+    modules = (import_interop(room) for room in _present_rooms())
+    return [module for module in modules if module is not None]
+
+
+def _foreign_patterns() -> tuple[str, ...]:
+    return tuple(sorted({pattern for interop in _interops() for pattern in interop.FILE_PATTERNS}))
 
 
 def resolve(address: str | Path, *, offline: bool | None = None) -> Path:
-    """Find the folder of the checkpoint at an address, downloading it for ``hf://``; see :func:`load`."""
+    """Find the folder or file of the checkpoint at an address, downloading it for ``hf://``; see :func:`load`."""
     text = str(address)
     if text.startswith("hf:"):
         return _download(text, is_offline() if offline is None else offline)
@@ -157,10 +209,8 @@ def resolve(address: str | Path, *, offline: bool | None = None) -> Path:
     if _SHIPPED.fullmatch(text) and (shipped / CONFIG_NAME).is_file():
         return shipped
     # Path of an empty address is the current folder, which nobody means.
-    if text and Path(text).is_dir():
+    if text and Path(text).exists():
         return Path(text)
-    if Path(text).is_file():
-        raise CheckpointError(f"{text}: a model is a folder with a {CONFIG_NAME}, not a file")
     raise CheckpointError(_not_found(text))
 
 
@@ -191,7 +241,7 @@ def _not_found(address: str) -> str:
 
 
 def _download(address: str, offline: bool) -> Path:
-    """Bring the checkpoint's own files, and nothing else, from the hub into its cache."""
+    """Bring a checkpoint's files, and nothing else, from the hub into its cache: ours, or else another toolkit's."""
     match = _HUB.fullmatch(address)
     if match is None:
         raise CheckpointError(
@@ -205,15 +255,19 @@ def _download(address: str, offline: bool) -> Path:
         RevisionNotFoundError,
     )
 
-    try:
-        folder = snapshot_download(
-            match["repo"],
-            revision=match["revision"],
-            allow_patterns=list(FILE_NAMES),
-            local_files_only=offline,
+    repository, revision = match["repo"], match["revision"]
+
+    def bring(patterns: Iterable[str]) -> Path:
+        found = snapshot_download(
+            repository, revision=revision, allow_patterns=list(patterns), local_files_only=offline
         )
+        return Path(found)
+
+    try:
+        folder = bring(FILE_NAMES)
+        return folder if is_own(folder) else bring(_foreign_patterns())
     except RevisionNotFoundError as error:
-        raise CheckpointError(f"{address}: the repository has no revision {match['revision']!r}") from error
+        raise CheckpointError(f"{address}: the repository has no revision {revision!r}") from error
     except RepositoryNotFoundError as error:
         raise CheckpointError(f"{address}: there is no such repository on the hub, or it is private") from error
     except LocalEntryNotFoundError as error:
@@ -224,4 +278,3 @@ def _download(address: str, offline: bool) -> Path:
         raise CheckpointError(f"{address}: {reason}") from error
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise CheckpointError(f"{address}: cannot be downloaded: {str(error).splitlines()[0]}") from error
-    return Path(folder)

@@ -16,7 +16,20 @@ WEIGHTS_NAME = "model.safetensors"
 README_NAME = "README.md"
 CARD_NAME = "card.json"
 FILE_NAMES = (CONFIG_NAME, WEIGHTS_NAME, README_NAME, CARD_NAME)
-"""Every file that ``save_pretrained`` may write, and the only ones that are downloaded from a hub."""
+"""Every file that ``save_pretrained`` may write, and the first that are downloaded from a hub."""
+
+
+def is_own(folder: Path) -> bool:
+    """Whether a folder was written by ``save_pretrained``, whole or damaged, and not by another toolkit.
+
+    Others, too, call a file ``config.json``; theirs is an object without the key ``format_version``.
+    """
+    if (folder / WEIGHTS_NAME).is_file():
+        return True
+    try:
+        return "format_version" in read_json(folder / CONFIG_NAME)
+    except CheckpointError:
+        return (folder / CONFIG_NAME).is_file()
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,20 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not is_state_dict(content):
         raise CheckpointError(f"{path}: does not hold weights by name, a state dict; it is a file of another kind")
     return dict(content)
+
+
+def read_parts(folder: Path, names: Iterable[str]) -> dict[str, Tensor]:
+    """Read SpeechBrain's files ``<name>.ckpt``, one a part of the model: their weights under ``<name>.<key>``.
+
+    Raises ``CheckpointError``: one is missing, or is no file of weights.
+    """
+    weights = {}
+    for name in names:
+        path = folder / f"{name}.ckpt"
+        if not path.is_file():
+            raise CheckpointError(f"{folder}: not a whole model: it has no {path.name}; copy or download it, too")
+        weights.update({f"{name}.{key}": value for key, value in read_state_dict(path).items()})
+    return weights
 
 
 def is_state_dict(content: Any) -> bool:

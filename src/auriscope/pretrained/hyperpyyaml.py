@@ -114,10 +114,9 @@ class Part:
     """
 
     def __init__(self, file: HyperPyYaml, where: str, value: Any) -> None:
-        if not isinstance(value, Tagged) or not value.tag.startswith("new:") or isinstance(value.value, list):
-            raise CheckpointError(
-                f"{file.path}: {where} is not a module with named arguments (!new: and its arguments)"
-            )
+        # What `!new:torch.nn.ReLU` stands for has no arguments, and an empty text in their place.
+        if not isinstance(value, Tagged) or not value.tag.startswith("new:") or not isinstance(value.value or {}, dict):
+            raise CheckpointError(f"{file.path}: {where} is not described as a module: !new: and arguments by name")
         self.file, self.where = file, where
         self.path = value.tag.removeprefix("new:")
         self.arguments = dict(value.value or {})
@@ -141,6 +140,15 @@ class Part:
         if value != allowed or isinstance(value, bool) != isinstance(allowed, bool):
             raise self.refused(f"{name}: {value}" if not isinstance(value, Tagged) else f"{name}: !{value.tag}")
 
+    def require_kind(self, kind: str) -> None:
+        """Refuse another class than ``kind``."""
+        if self.kind != kind:
+            raise CheckpointError(f"{self.file.path}: {self.where} is a {self.kind}, and must be a {kind} to be loaded")
+
+    def take_any(self, name: str) -> None:
+        """Take an argument that says nothing that the weights do not say."""
+        self.arguments.pop(name, None)
+
     def part(self, name: str) -> Part:
         """Give an argument that is an object itself."""
         return Part(self.file, f"{self.kind}'s {name}", self.file.resolve(self.arguments.pop(name, None)))
@@ -148,7 +156,7 @@ class Part:
     def refused(self, setting: str) -> CheckpointError:
         """The error for a setting that no model here has."""
         return CheckpointError(
-            f"{self.file.path}: a {self.kind} with {setting} cannot be loaded; auriscope has no such"
+            f"{self.file.path}: a {self.kind} with {setting} cannot be loaded: auriscope has none such"
         )
 
     def finish(self) -> None:

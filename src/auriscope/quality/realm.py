@@ -2,7 +2,8 @@
 
 Subakan, Ravanelli, Cornell, Grondin: "REAL-M: Towards speech separation on real mixtures", ICASSP 2022, section 3.
 Published: Pearson 0.80 on LibriMix and 0.81 on WHAMR! (0.82-0.85 and 0.84-0.87 when trained on several separators).
-The layout and the published checkpoint's keys are those of SpeechBrain's recipe ``REAL-M/sisnr-estimation``.
+The layout and the published checkpoint's keys are those of SpeechBrain's recipe ``REAL-M/sisnr-estimation``, whose
+files :mod:`auriscope.quality.interop` reads.
 """
 
 from __future__ import annotations
@@ -61,13 +62,13 @@ class RealMEstimator(Model, name="quality/sisnr-realm"):
     Tiny: ClassVar[dict[str, Any]] = {"num_channels": 16, "num_hidden": 16, "sample_rate": 8000}
     Published: ClassVar[dict[str, float]] = {"parameters of the convolutions": 263_808, "parameters of the MLP": 66_049}
 
-    _STRIDES = (1, 2, 2, 2, 2)
+    strides: ClassVar[tuple[int, ...]] = (1, 2, 2, 2, 2)
 
     def __init__(self, config: RealMConfig) -> None:
         super().__init__(config)
         self.sample_rate = config.sample_rate
         channels = config.num_channels
-        for index, stride in enumerate(self._STRIDES):
+        for index, stride in enumerate(self.strides):
             self.add_module(f"cnn{index + 1}", _Convolution(channels if index else 2, channels, stride))
         self.layer1 = _Linear(2 * channels, config.num_hidden)
         self.layer2 = _Linear(config.num_hidden, 1)
@@ -94,7 +95,7 @@ class RealMEstimator(Model, name="quality/sisnr-realm"):
         if time < 65:
             hidden = nn.functional.pad(hidden, (0, 65 - time))
         num_frames = lengths.clamp_min(65).repeat_interleave(num_sources)
-        for index, stride in enumerate(self._STRIDES):
+        for index, stride in enumerate(self.strides):
             layer = self.get_submodule(f"cnn{index + 1}.conv")
             hidden = layer(torch.relu(hidden) if index else hidden)
             num_frames = (num_frames - 4) // stride + 1
@@ -121,12 +122,6 @@ class RealMEstimator(Model, name="quality/sisnr-realm"):
         beyond = (score < self.config.minimum_db + 0.5) | (score > self.config.maximum_db - 0.5)
         outside = torch.cat([beyond[..., None], self.calibration.outside(embedding, statistics)], dim=-1)
         return Prediction(score, scale * self.calibration.error_factor.float(), outside)
-
-    def load_published(self, encoder: dict[str, Any], encoder_out: dict[str, Any]) -> None:
-        """Load the two published state dicts (``cnnN.conv.*`` and ``layerN.w.*``); raises if a key or shape differs."""
-        published = {**encoder, **encoder_out}
-        calibration = {f"calibration.{key}": value for key, value in self.calibration.state_dict().items()}
-        self.load_state_dict({**published, **calibration})
 
 
 def _standardise(signals: Tensor, valid: Tensor, lengths: Tensor) -> Tensor:

@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 from auriscope.errors import AuriscopeError
 from auriscope.pretrained import load
-from auriscope.pretrained.addresses import resolve
-from auriscope.pretrained.files import read_config
+from auriscope.pretrained.addresses import weights_sha256
 from auriscope.separation.counting import SpeakerCount
 from auriscope.separation.joining import Array, Fingerprint
 from auriscope.separation.long import LongConfig, Separator, separate_stream
@@ -250,8 +249,7 @@ class _Job:
             "channel": self._channel,
             "config": dataclasses.asdict(self._config),
             "weights": {
-                address: read_config(resolve(address, offline=self._offline))["weights_sha256"]
-                for address in sorted(self._loaded)
+                address: weights_sha256(address, offline=self._offline) for address in sorted(self._loaded)
             },
         }
 

@@ -6,7 +6,16 @@ Nothing of the other toolkits is imported, and nothing is unpickled but plain da
 from __future__ import annotations
 
 from auriscope.separation.interop.asteroid import from_asteroid
+from auriscope.separation.interop.files import FILE_PATTERNS, recognise
 from auriscope.separation.interop.foreign import Foreign, read_tensors
-from auriscope.separation.interop.speechbrain import from_speechbrain_sepformer
+from auriscope.separation.interop.speechbrain import from_speechbrain, from_speechbrain_sepformer
 
-__all__ = ["Foreign", "from_asteroid", "from_speechbrain_sepformer", "read_tensors"]
+__all__ = [
+    "FILE_PATTERNS",
+    "Foreign",
+    "from_asteroid",
+    "from_speechbrain",
+    "from_speechbrain_sepformer",
+    "read_tensors",
+    "recognise",
+]

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from auriscope.errors import AuriscopeError
-from auriscope.pretrained.addresses import resolve
-from auriscope.pretrained.files import read_config
+from auriscope.pretrained.addresses import weights_sha256
 from auriscope.separation.long import Separator
 from auriscope.signal.files import AudioReader, probe
 from auriscope.signal.outputs import written_aside
@@ -142,9 +141,7 @@ class _Listener:
         self._estimator, self._quality_address = load_estimator(quality_model, device=device, offline=offline)
         # The address may later stand for other weights; a model that was handed in cannot be told from others at all.
         given = quality_model is not None and not isinstance(quality_model, str | os.PathLike)
-        self._quality_weights = (
-            None if given else read_config(resolve(self._quality_address, offline=offline))["weights_sha256"]
-        )
+        self._quality_weights = None if given else weights_sha256(self._quality_address, offline=offline)
         self._speakers, self._channel, self._embed_seconds = speakers, channel, embed_seconds
         self._device, self._force, self._out = device, force, out
 
