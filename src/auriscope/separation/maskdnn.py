@@ -91,9 +91,9 @@ class MaskDNN(SpectralModel, name="separation/maskdnn"):
 
     def masks(self, spectrum: Tensor, frame_lengths: Tensor | None = None) -> Tensor:
         """Soft masks (B, S, K, F), which sum to one, for a spectrum (B, K, F)."""
-        magnitude = spectrum.abs()
-        x = log_magnitude(magnitude) if self.config.features == "log" else magnitude.transpose(1, 2)
-        x = with_context(x, self.config.context_frames)
+        x = with_context(spectrum.abs().transpose(1, 2), self.config.context_frames)
+        if self.config.features == "log":
+            x = log_magnitude(x.transpose(1, 2))
         for layer in self.layers:
             x = run_recurrent(layer, x, frame_lengths) if isinstance(layer, nn.RNNBase) else layer(x)
         # The masking layer: the outputs are the talkers' magnitudes, the masks their shares of the sum.
@@ -147,5 +147,6 @@ def _recurrence(config: MaskDNNConfig, width: int) -> nn.RNNBase:
     options: dict[str, Any] = {"batch_first": True, "bidirectional": config.bidirectional}
     if config.cell == "rnn":
         return nn.RNN(width, config.hidden_size, nonlinearity="relu", **options)
-    network: type[nn.RNNBase] = nn.GRU if config.cell == "gru" else nn.LSTM
-    return network(width, config.hidden_size, **options)  # type: ignore[call-arg]
+    if config.cell == "gru":
+        return nn.GRU(width, config.hidden_size, **options)
+    return nn.LSTM(width, config.hidden_size, **options)

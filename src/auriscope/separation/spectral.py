@@ -39,8 +39,8 @@ class SpectralModel(Model):
     def transform(self, waveform: Tensor) -> Tensor:
         """The spectrum (…, K, F) of a waveform (…, time)."""
         with torch.autocast(waveform.device.type, enabled=False):
-            spectrum: Tensor = self.stft(F.pad(waveform.float(), (0, self.num_extra)))
-            return self.scale * spectrum
+            spectrum: Tensor = self.scale * self.stft(F.pad(waveform.float(), (0, self.num_extra)))
+            return spectrum
 
     def inverse(self, spectrum: Tensor, num_samples: int) -> Tensor:
         """The waveform (…, num_samples) of a spectrum (…, K, F)."""
