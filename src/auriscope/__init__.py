@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "compare": "auriscope.verbs.compare",
+    "enhance": "auriscope.verbs.enhance",
     "judge": "auriscope.verbs.judge",
     "listen": "auriscope.verbs.listen",
     "load": "auriscope.pretrained",

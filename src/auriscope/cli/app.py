@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from auriscope import __version__
-from auriscope.cli import compare, evaluate, judge, listen, models, prepare, separate, train
+from auriscope.cli import compare, enhance, evaluate, judge, listen, models, prepare, separate, train
 from auriscope.cli.console import complain
 from auriscope.errors import AuriscopeError
 
@@ -81,6 +81,7 @@ app = typer.Typer(
 
 app.command("listen")(listen.listen)
 app.command("separate")(separate.separate)
+app.command("enhance")(enhance.enhance)
 app.command("judge")(judge.judge)
 app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)

@@ -8,6 +8,7 @@ from typing import Any
 from auriscope.cli.console import Outcome, one_line_for, printable, progress_bar, say
 from auriscope.cli.options import (
     Channel,
+    Enhance,
     Force,
     Inputs,
     Json,
@@ -28,6 +29,7 @@ def listen(
     speakers: Speakers = None,
     model: SeparationModel = None,
     quality_model: QualityModel = None,
+    enhance: Enhance = False,
     channel: Channel = None,
     json: Json = False,
     offline: Offline = False,
@@ -51,6 +53,7 @@ def listen(
             model=model,
             quality_model=quality_model,
             speakers=wanted,
+            enhancer=enhance,
             channel=channel,
             offline=offline or None,
             force=force,

@@ -56,6 +56,22 @@ SeparationModel = Annotated[
     ),
 ]
 
+EnhancementModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="ADDRESS",
+        help="Enhancement model: a shipped name (see `auriscope models`), a folder, or hf://owner/name.",
+        show_default="the shipped one",
+    ),
+]
+
+Enhance = Annotated[
+    bool,
+    typer.Option("--enhance", help="Take noise and late reverberation off first, and keep that as enhanced.wav."),
+]
+
 QualityModel = Annotated[
     str | None,
     typer.Option(

@@ -8,6 +8,7 @@ from typing import Any
 from auriscope.cli.console import Outcome, one_line_for, printable, progress_bar, say
 from auriscope.cli.options import (
     Channel,
+    Enhance,
     Force,
     Inputs,
     Json,
@@ -26,6 +27,7 @@ def separate(
     out: Out = Path("auriscope-out"),
     speakers: Speakers = None,
     model: SeparationModel = None,
+    enhance: Enhance = False,
     channel: Channel = None,
     json: Json = False,
     offline: Offline = False,
@@ -41,13 +43,14 @@ def separate(
     use_threads(threads)
     from auriscope.verbs.separate import separate as run
 
-    outcome = Outcome(_describe, json=json)
+    outcome = Outcome(describe, json=json)
     with one_line_for(inputs, json=json), progress_bar("separating") as update:
         run(
             list(inputs),
             out,
             model=model,
             speakers=wanted,
+            enhancer=enhance,
             channel=channel,
             offline=offline or None,
             force=force,
@@ -57,7 +60,8 @@ def separate(
     outcome.exit_if_failed()
 
 
-def _describe(result: Any) -> None:
+def describe(result: Any) -> None:
+    """Tell on the terminal which tracks were made of a recording."""
     say(printable(result.input) + (" (done before)" if result.resumed else ""))
     for track in result.tracks:
         say(f"  {printable(track)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from auriscope.separation.fingerprint import SpectralFingerprint
 from auriscope.separation.joining import Array, Chunk, ChunkJoiner, Fingerprint, JoiningConfig
 from auriscope.signal.chunking import crossfade_window
 from auriscope.signal.rates import StreamResampler
+
+Level = Literal["mixture", "model"]
 
 _LEAST_SECONDS = 0.5
 _SILENT_PEAK = 1e-7
@@ -44,6 +46,9 @@ class LongConfig:
     ``chunk_seconds``: what the model sees at once.
     ``overlap_seconds``: what two chunks share, at most half of a chunk; they are cross-faded over all of it.
     ``input_dbfs``: level to which a chunk is brought for the model, so that quiet recordings lie where it was trained.
+    ``level``: of the tracks: "mixture" scales what the model returns so that the tracks together explain the mixture
+    best (:func:`match_level`); "model" keeps it. None: "model" for one source, else "mixture". Where only noise sounds,
+    an enhancer leaves little, which must not be brought back to the level of the noise.
     ``consistent``: whether what the tracks lack of the mixture (noise and errors) is shared out over them, so that
     they sum to the mixture exactly (Wisdom et al. 2019, "Differentiable consistency constraints", section 3.2).
     """
@@ -51,12 +56,17 @@ class LongConfig:
     chunk_seconds: float = 8.0
     overlap_seconds: float = 2.0
     input_dbfs: float = -25.0
+    level: Level | None = None
     consistent: bool = False
     joining: JoiningConfig = field(default_factory=JoiningConfig)
 
     def __post_init__(self) -> None:
         if not 0.0 < self.overlap_seconds <= self.chunk_seconds / 2.0:
             raise ValueError(f"overlap_seconds must lie in (0, {self.chunk_seconds / 2.0}], not {self.overlap_seconds}")
+        if self.level not in (None, *get_args(Level)):
+            raise ValueError(f"level must be one of {', '.join(get_args(Level))}, not {self.level!r}")
+        if self.level == "model" and self.consistent:
+            raise ValueError("tracks that keep the model's level cannot be made to sum to the mixture")
 
 
 def separate_stream(
@@ -91,9 +101,11 @@ def separate_stream(
     counter = _Counter()
     resampled = _resampled(counter.counted(blocks), sample_rate, model_rate)
     mixtures = cut_into_chunks(resampled, chunk_size, chunk_size - overlap)
-    separated = (separate_chunk(start, mixture, separator, config) for start, mixture in mixtures)
-    joiner = ChunkJoiner(num_sources, model_rate, fingerprint or SpectralFingerprint(), config.joining)
-    tracks = overlap_add(_joined(separated, joiner), overlap)
+    separated: Iterator[Chunk] = (separate_chunk(start, mixture, separator, config) for start, mixture in mixtures)
+    if num_sources > 1:
+        joiner = ChunkJoiner(num_sources, model_rate, fingerprint or SpectralFingerprint(), config.joining)
+        separated = _joined(separated, joiner)
+    tracks = overlap_add(separated, overlap)
     returned = 0
     for block in _resampled_tracks(tracks, num_sources, model_rate, sample_rate):
         # There and back, each rounded up, may give a sample or more too many; the length of the input is the law.
@@ -141,7 +153,8 @@ def separate_chunk(start: int, mixture: Array, separator: Separator, config: Lon
         return Chunk(start, mixture, np.zeros((num_sources, length), np.float32))
     least = round(_LEAST_SECONDS * int(separator.config.sample_rate))
     level = float(np.sqrt(np.mean(mixture.astype(np.float64) ** 2)))
-    scaled = np.pad(mixture * np.float32(10.0 ** (config.input_dbfs / 20.0) / level), (0, max(0, least - length)))
+    gain = np.float32(10.0 ** (config.input_dbfs / 20.0) / level)
+    scaled = np.pad(mixture * gain, (0, max(0, least - length)))
     device = getattr(separator, "device", None)
     with torch.inference_mode():
         output = separator(torch.from_numpy(scaled)[None].to(device)).float().cpu().numpy()
@@ -149,7 +162,10 @@ def separate_chunk(start: int, mixture: Array, separator: Separator, config: Lon
         raise AuriscopeError(f"the model returned {output.shape}, not {(1, num_sources, len(scaled))}")
     if not np.isfinite(output).all():
         raise AuriscopeError("the model returned NaN or infinity; its weights are damaged or the recording is extreme")
-    return Chunk(start, mixture, match_level(output[0, :, :length], mixture, consistent=config.consistent))
+    output = output[0, :, :length]
+    if (config.level or ("model" if num_sources == 1 else "mixture")) == "model":
+        return Chunk(start, mixture, output / gain)
+    return Chunk(start, mixture, match_level(output, mixture, consistent=config.consistent))
 
 
 def match_level(estimates: Array, mixture: Array, *, consistent: bool = False) -> Array:

@@ -6,8 +6,12 @@ from auriscope.errors import AuriscopeError
 from auriscope.pretrained.addresses import list_shipped, resolve
 from auriscope.pretrained.files import read_config
 
-DEFAULT_SEPARATORS: dict[int, str] = {2: "separation/bandsplit.mini", 3: "separation/bandsplit.mini-3"}
-"""Number of talkers to the address of the shipped model that separates them best."""
+DEFAULT_SEPARATORS: dict[int, str] = {
+    1: "separation/bandsplit.enhance",
+    2: "separation/bandsplit.mini",
+    3: "separation/bandsplit.mini-3",
+}
+"""Number of talkers to the address of the shipped model that separates them best; one: that enhances best."""
 
 
 def default_separator(num_speakers: int) -> str:
@@ -22,7 +26,7 @@ def default_separator(num_speakers: int) -> str:
     for address in shipped:
         if read_config(resolve(address))["config"].get("num_sources") == num_speakers:
             return address
+    what = "enhances" if num_speakers == 1 else f"separates {num_speakers} talkers"
     raise AuriscopeError(
-        f"no model that separates {num_speakers} talkers is installed; train one (auriscope train) and name its folder "
-        "with --model"
+        f"no model that {what} is installed; train one (auriscope train) and name its folder with --model"
     )

@@ -11,7 +11,9 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 from torch import Tensor
 
-from auriscope.data.evaluation import EvaluationItem, EvaluationSet, evaluation_set
+from auriscope.data.evaluation import evaluation_set
+from auriscope.data.items import EvaluationItem, EvaluationSet
+from auriscope.data.prepared_set import PreparedSet
 from auriscope.errors import AuriscopeError
 from auriscope.metrics.accumulate import summarize
 from auriscope.metrics.improvement import sdri, si_snri
@@ -19,9 +21,11 @@ from auriscope.metrics.pit import permute, pit_si_snr
 from auriscope.pretrained import load
 from auriscope.quality.windows import predict_long
 from auriscope.separation.long import LongConfig, separate_waveform
+from auriscope.verbs.stems import stem_figures
 
 OnProgress = Callable[[float], None]
 _NUM_RESAMPLES = 2000
+_LONGEST_CHUNK_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -57,16 +61,18 @@ def evaluate(
     offline: bool | None = None,
     on_progress: OnProgress | None = None,
 ) -> EvaluationResult:
-    """Evaluate a model on an evaluation set.
+    """Evaluate a model on an evaluation set, or on a prepared folder in its place.
 
     A separation model is run as ``separate`` runs it and gets SI-SNR, SI-SNRi and SDRi in dB of the sources in their
-    best order, a mixture's value being the mean over its sources. A quality model judges the tracks of the
+    best order, a mixture's value being the mean over its sources; of stems, whose order is fixed, the SDR of each
+    (:func:`~auriscope.verbs.stems.stem_figures`). A quality model judges the tracks of the
     ``separators`` against their true SI-SNR: Pearson's and Spearman's correlation over all tracks of all of them, the
     mean absolute error and the mean error in dB.
 
     Args:
         model: address of a separation or quality model.
-        set_name: an evaluation set, such as ``"libri2mix-mini-clean"``.
+        set_name: an evaluation set, such as ``"libri2mix-mini-clean"``, or a folder that ``prepare`` wrote, such as
+            ``"manifests/wsj0-2mix"``; its mixtures are resampled to the model's rate.
         split: ``"test"`` or ``"valid"``.
         separators: addresses of the separation models for a quality model.
         offline: forbids the network, also for an ``hf://`` address.
@@ -85,7 +91,11 @@ def evaluate(
         raise AuriscopeError(f"{model}: a separator is for quality models only; leave --separator out")
     items = evaluation_set(set_name, split, sample_rate=network.config.sample_rate)
     notify = on_progress or _nothing
-    if room == "separation":
+    if isinstance(items, PreparedSet) and items.fixed_order:
+        if room == "quality":
+            raise AuriscopeError(f"{set_name}: holds stems; a quality model judges talkers")
+        figures = {name: Figure(*ends) for name, ends in stem_figures(network, items, notify).items()}
+    elif room == "separation":
         figures = _separation_figures(network, items, notify)
     else:
         pairs = []
@@ -107,13 +117,14 @@ def _separated(
 ) -> Iterator[tuple[EvaluationItem, Tensor]]:
     """Run every mixture through the separator: the item, and its estimates (sources, time) in the references' order."""
     num_sources, rate = int(separator.config.num_sources), int(separator.config.sample_rate)
-    # The mixtures of the sets fit into one chunk; a longer one would be cut as in a long recording.
-    config = LongConfig()
     for index, item in enumerate(items):
         if len(item.sources) != num_sources:
             raise AuriscopeError(
                 f"{items.name} has {len(item.sources)} talkers and the model separates {num_sources}; choose another"
             )
+        # A mixture is one chunk, as in the literature; only a very long one is cut as a long recording is.
+        seconds = min(max(len(item.mixture) / rate, LongConfig.chunk_seconds), _LONGEST_CHUNK_SECONDS)
+        config = LongConfig(chunk_seconds=seconds)
         tracks = torch.from_numpy(separate_waveform(item.mixture.numpy(), separator, sample_rate=rate, config=config))
         order = pit_si_snr(tracks[None], item.sources[None]).permutation
         yield item, permute(tracks[None], order)[0]

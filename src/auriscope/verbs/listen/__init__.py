@@ -25,6 +25,7 @@ from auriscope.verbs.listen.results import ListenResult, ListenTrack, Turn, fini
 from auriscope.verbs.listen.survey import Survey, find_turns, survey
 from auriscope.verbs.separate import RECORD as SEPARATE_RECORD
 from auriscope.verbs.separate import SeparateResult, separate
+from auriscope.verbs.tracks import ENHANCED
 
 __all__ = ["ListenResult", "ListenTrack", "Turn", "listen"]
 
@@ -45,6 +46,7 @@ def listen(
     model: StrPath | Separator | None = None,
     quality_model: StrPath | Any | None = None,
     speakers: int | Literal["auto"] | None = None,
+    enhancer: StrPath | Separator | bool = False,
     channel: int | None = None,
     embed_seconds: float = EMBED_SECONDS,
     device: Any = "cpu",
@@ -67,6 +69,8 @@ def listen(
         quality_model: address of a quality model, or the model; by default the shipped one.
         speakers: 1, 2, 3, or "auto" to count them in each recording; by default as many as ``model``
             separates, or 2.
+        enhancer: what takes noise and late reverberation off before the talkers are separated, as in ``separate``; the
+            page then has the enhanced recording as well. Tracks are judged against the recording itself.
         channel: the channel to take, counted from 0; by default all are mixed down.
         embed_seconds: the longest recording whose sound goes into the page.
         device: where the models run.
@@ -113,6 +117,7 @@ def listen(
         out,
         model=model,
         speakers=speakers,
+        enhancer=enhancer,
         channel=channel,
         device=device,
         offline=offline,
@@ -154,6 +159,7 @@ class _Listener:
         settings = {
             "speakers": self._speakers,
             "model": separated.model,
+            "enhancer": separated.enhancer,
             "quality_weights": self._quality_weights,
             "embed_seconds": self._embed_seconds,
         }
@@ -182,8 +188,10 @@ class _Listener:
             on_progress=lambda done: report("judging", _JUDGING + (_LOOKING - _JUDGING) * done),
         )
         report("looking", _LOOKING)
+        enhanced = os.fspath(folder / ENHANCED) if separated.enhancer is not None else None
         surveys = [_look(path, self._channel), *(_look(Path(track), None) for track in separated.tracks)]
         turns = find_turns([found.activity_db for found in surveys[1:]])
+        made = (*separated.tracks, *([enhanced] if enhanced else []))
         tracks = tuple(
             ListenTrack(
                 path=track,
@@ -218,7 +226,9 @@ class _Listener:
             quality_model=self._quality_address,
             settings=settings,
             source=source,
-            sounds=("recording.opus", *(f"{Path(track).stem}.opus" for track in separated.tracks)) if beside else (),
+            enhanced=enhanced,
+            enhancer=separated.enhancer,
+            sounds=("recording.opus", *(f"{Path(track).stem}.opus" for track in made)) if beside else (),
             command=self._command(path, separated),
         )
         report("writing the page", _WRITING)
@@ -226,7 +236,7 @@ class _Listener:
             write_page(
                 result,
                 path,
-                surveys,
+                [*surveys, *([_look(Path(enhanced), None)] if enhanced else [])],
                 folder,
                 channel=self._channel,
                 on_progress=lambda fraction: report("writing the page", _WRITING + (1 - _WRITING) * fraction),
@@ -246,6 +256,7 @@ class _Listener:
         words += ["--speakers", str(separated.num_speakers)]
         words += ["--model", separated.model] if separated.model is not None else []
         words += ["--quality-model", self._quality_address]
+        words += ["--enhance"] if separated.enhancer is not None else []
         words += ["--channel", str(self._channel)] if self._channel is not None else []
         return shlex.join(words)
 
@@ -266,7 +277,8 @@ def _warnings(separated: SeparateResult, num_channels: int, channel: int | None)
     if num_channels > 1 and channel is not None:
         found.append(f"Only channel {channel} of {num_channels} was used (counted from 0).")
     if separated.num_speakers == 1:
-        found.append("There is a single talker: nothing was separated, and the track is the recording itself.")
+        same = "recording itself" if separated.enhancer is None else "enhanced recording"
+        found.append(f"There is a single talker: nothing was separated, and the track is the {same}.")
     return found
 
 
@@ -281,6 +293,7 @@ def _resumed(path: Path, folder: Path, source: dict[str, Any], settings: dict[st
     except AuriscopeError:
         return None
     names = [PAGE, *(Path(track.path).name for track in result.tracks), *result.sounds]
+    names += [Path(result.enhanced).name] if result.enhanced else []
     if result.source != source or result.settings != settings or not all((folder / name).is_file() for name in names):
         return None
     return dataclasses.replace(result, input=os.fspath(path), resumed=True)
@@ -289,7 +302,8 @@ def _resumed(path: Path, folder: Path, source: dict[str, Any], settings: dict[st
 def _clear(separated: SeparateResult) -> None:
     """Take back what separating a recording has just written, because the rest could not be done."""
     folder = Path(separated.tracks[0]).parent
-    for path in (*map(Path, separated.tracks), folder / SEPARATE_RECORD):
+    made = [folder / ENHANCED] if separated.enhancer is not None else []
+    for path in (*map(Path, separated.tracks), *made, folder / SEPARATE_RECORD):
         with suppress(OSError):
             path.unlink()
     with suppress(OSError):

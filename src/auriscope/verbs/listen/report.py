@@ -48,12 +48,13 @@ def write_page(
     Args:
         result: what to show.
         recording: the file that was listened to.
-        surveys: of the recording, then of every track.
+        surveys: of the recording, then of every track, then of the enhanced recording if there is one.
         folder: where the tracks lie.
         channel: the channel of the recording that was used, ``None`` for all mixed down.
         on_progress: told the done fraction of the sounds, 0 to 1.
     """
-    sources = [(recording, channel), *((folder / Path(track.path).name, None) for track in result.tracks)]
+    made = [*(track.path for track in result.tracks), *([result.enhanced] if result.enhanced else [])]
+    sources = [(recording, channel), *((folder / Path(path).name, None) for path in made)]
     sounds = []
     for index, (path, which) in enumerate(sources):
         on_progress(index / len(sources))
@@ -108,8 +109,9 @@ def _page(result: ListenResult, surveys: Sequence[Survey], sounds: Sequence[str]
         "recording": views[0] | {"facts": _recording_facts(result)},
         "tracks": [
             _track(index, track, view, recording.duration_seconds)
-            for index, (track, view) in enumerate(zip(result.tracks, views[1:], strict=True))
+            for index, (track, view) in enumerate(zip(result.tracks, views[1 : 1 + len(result.tracks)], strict=True))
         ],
+        "enhanced": _enhanced(result.enhanced, views[-1], surveys[-1]) if result.enhanced else None,
         "turn_rows": rows[:MAX_TURN_ROWS],
         "turns_left_out": max(0, len(rows) - MAX_TURN_ROWS),
         "gauge_low": words.decibels(words.GAUGE_LOW_DB, 0),
@@ -163,6 +165,12 @@ def _track(index: int, track: ListenTrack, view: dict[str, Any], total_seconds: 
             "band": (low, high - low),
         }
     return entry
+
+
+def _enhanced(path: str, view: dict[str, Any], survey: Survey) -> dict[str, Any]:
+    name = Path(path).name
+    facts = [("Level", words.level(survey.rms_dbfs)), ("Peak", words.level(survey.peak_dbfs))]
+    return view | {"facts": facts, "href": _href(name), "file": name}
 
 
 def talker(index: int) -> str:
@@ -239,6 +247,7 @@ def _provenance(result: ListenResult) -> list[tuple[str, str]]:
     how = chosen.get(result.settings.get("speakers"), "as asked for")
     return [
         ("Recording", result.input),
+        *([("Enhancement model", result.enhancer)] if result.enhancer else []),
         ("Separation model", result.model or "none: one talker needs no separation"),
         ("Quality model", result.quality_model or "none"),
         ("Talkers", f"{'at least ' if result.at_least else ''}{result.num_speakers}, {how}"),

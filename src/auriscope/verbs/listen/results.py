@@ -52,8 +52,9 @@ class ListenResult:
     """What listening to one recording gave; paths are as the caller gave them.
 
     ``num_speakers`` is how many talkers were given or counted; ``at_least`` is true where there may be more than that.
-    ``model`` is ``None`` where one talker needed no separation. ``settings`` and ``source`` say what the result was
-    made with and from, so that the next run can tell whether it still holds; ``resumed`` is true where it did.
+    ``model`` is ``None`` where one talker needed no separation. ``enhanced`` is the recording as it was separated,
+    where ``enhancer`` took noise off it before. ``settings`` and ``source`` say what the result was made with and
+    from, so that the next run can tell whether it still holds; ``resumed`` is true where it did.
     ``sounds`` are the names of the files beside the page that it plays, when the recording is too long to go into it.
     Where ``error`` is not ``None`` it says in one line why there is nothing else.
     """
@@ -72,6 +73,8 @@ class ListenResult:
     clipped_fraction: float = 0.0
     model: str | None = None
     quality_model: str | None = None
+    enhanced: str | None = None
+    enhancer: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
     sounds: tuple[str, ...] = ()
@@ -90,7 +93,8 @@ class ListenResult:
     def to_json(self) -> str:
         """Text of ``report.json``; paths of files beside it are relative to it, so that the folder may be moved."""
         tracks = tuple(dataclasses.replace(track, path=Path(track.path).name) for track in self.tracks)
-        moved = dataclasses.replace(self, report=Path(self.report).name, tracks=tracks)
+        enhanced = Path(self.enhanced).name if self.enhanced else None
+        moved = dataclasses.replace(self, report=Path(self.report).name, tracks=tracks, enhanced=enhanced)
         values = {key: value for key, value in moved.to_dict().items() if key != "resumed"}
         return json.dumps(values, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
@@ -106,7 +110,8 @@ class ListenResult:
             raise AuriscopeError(f"{path}: is not a report of auriscope; run listen again") from error
         folder = path.parent
         tracks = tuple(dataclasses.replace(track, path=str(folder / track.path)) for track in result.tracks)
-        return dataclasses.replace(result, report=str(folder / result.report), tracks=tracks)
+        enhanced = str(folder / result.enhanced) if result.enhanced else None
+        return dataclasses.replace(result, report=str(folder / result.report), tracks=tracks, enhanced=enhanced)
 
 
 def finite(value: float | None) -> float | None:
