@@ -34,6 +34,7 @@ def _array(batch: int) -> Tensor:
 # What each system is fitted to, and what it then separates, for a batch.
 SIGNALS = {
     "separation/ica": (_array, _array),
+    "separation/nmf": (lambda batch: _sources(2, batch), lambda batch: _sources(2, batch).sum(1)),
 }
 NAMES = [name for name in list_architectures() if model_class(name).fitted]
 
