@@ -18,7 +18,11 @@ def evaluate(
     ],
     sets: Annotated[
         list[str],
-        typer.Argument(metavar="SET", help="Evaluation sets, such as libri2mix-mini-clean.", show_default=False),
+        typer.Argument(
+            metavar="SET",
+            help="Evaluation sets, such as libri2mix-mini-clean, or prepared folders.",
+            show_default=False,
+        ),
     ],
     split: Annotated[str, typer.Option("--split", metavar="test|valid", help="Part of the set.")] = "test",
     separator: Annotated[
@@ -31,10 +35,10 @@ def evaluate(
     offline: Offline = False,
     threads: Threads = None,
 ) -> None:
-    """Measure a model on fixed evaluation sets, with 95 % intervals.
+    """Measure a model on fixed evaluation sets, or on what prepare wrote, with 95 % intervals.
 
-    Needs the corpora, in the folder that AURISCOPE_CORPORA names. Separation models get SI-SNR, SI-SNRi and SDRi,
-    quality models their correlation with the true SI-SNR.
+    The sets need the corpora, in the folder that AURISCOPE_CORPORA names. Separation models get SI-SNR, SI-SNRi and
+    SDRi, or of stems the SDR of each, quality models their correlation with the true SI-SNR.
     """
     use_threads(threads)
     from auriscope.verbs.evaluate import evaluate as run

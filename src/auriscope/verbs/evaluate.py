@@ -17,10 +17,12 @@ from auriscope.data.prepared_set import PreparedSet
 from auriscope.errors import AuriscopeError
 from auriscope.metrics.accumulate import summarize
 from auriscope.metrics.improvement import sdri, si_snri
+from auriscope.metrics.perceptual import Band, PerceptualScores, pesq, stoi
 from auriscope.metrics.pit import permute, pit_si_snr
 from auriscope.pretrained import load
 from auriscope.quality.windows import predict_long
 from auriscope.separation.long import LongConfig, separate_waveform
+from auriscope.signal.resampling import resample
 from auriscope.verbs.stems import stem_figures
 
 OnProgress = Callable[[float], None]
@@ -65,7 +67,8 @@ def evaluate(
 
     A separation model is run as ``separate`` runs it and gets SI-SNR, SI-SNRi and SDRi in dB of the sources in their
     best order, a mixture's value being the mean over its sources; of stems, whose order is fixed, the SDR of each
-    (:func:`~auriscope.verbs.stems.stem_figures`). A quality model judges the tracks of the
+    (:func:`~auriscope.verbs.stems.stem_figures`). A model of one source, an enhancer, gets PESQ (wide band; at 8 kHz
+    narrow band), STOI and ESTOI as well, each with its gain over the mixture. A quality model judges the tracks of the
     ``separators`` against their true SI-SNR: Pearson's and Spearman's correlation over all tracks of all of them, the
     mean absolute error and the mean error in dB.
 
@@ -138,8 +141,31 @@ def _separation_figures(separator: Any, items: EvaluationSet, on_progress: OnPro
         values["si_snr_db"].append(float(pit_si_snr(estimates, references).values.mean()))
         values["si_snri_db"].append(float(si_snri(estimates, references, mixture).mean()))
         values["sdri_db"].append(float(sdri(estimates.double(), references.double(), mixture.double()).mean()))
+        if len(tracks) == 1:
+            for name, number in _perceptual(tracks, item).items():
+                values.setdefault(name, []).append(number)
     summaries = {name: summarize(numbers) for name, numbers in values.items()}
     return {name: Figure(summary.mean, summary.low, summary.high) for name, summary in summaries.items()}
+
+
+def _perceptual(tracks: Tensor, item: EvaluationItem) -> dict[str, float]:
+    """PESQ, STOI and ESTOI of an enhanced recording (1, time) and what they gained over the mixture."""
+    rate = item.sample_rate
+    signals = [tracks, item.mixture[None], item.sources]
+    if rate not in (8_000, 16_000):
+        rate, signals = 16_000, [resample(signal, item.sample_rate, 16_000) for signal in signals]
+    after, before, reference = signals
+    band: Band = "narrow" if rate == 8_000 else "wide"
+    measures: dict[str, Callable[[Tensor], PerceptualScores]] = {
+        f"pesq_{band[0]}b": lambda signal: pesq(signal, reference, sample_rate=rate, band=band),
+        "stoi": lambda signal: stoi(signal, reference, sample_rate=rate),
+        "estoi": lambda signal: stoi(signal, reference, sample_rate=rate, extended=True),
+    }
+    scores: dict[str, float] = {}
+    for name, measure in measures.items():
+        scores[name] = float(measure(after).values)
+        scores[f"{name}_gain"] = scores[name] - float(measure(before).values)
+    return scores
 
 
 def _judged(
