@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from auriscope.separation.convtasnet import SMALL_16K, ConvTasNet, ConvTasNetConfig
+from auriscope.separation.convtasnet import SMALL_16K, ConvTasNet, ConvTasNetConfig, mirror
 
 VARIANTS: list[dict[str, Any]] = [
     {},
@@ -13,6 +13,9 @@ VARIANTS: list[dict[str, Any]] = [
     {"causal": True, "norm": "channel"},
     {"causal": True, "norm": "cumulative"},
     {"num_sources": 3, "mask_activation": "softmax", "block_kernel_size": 5},
+    {"block_padding": "reflect", "block_kernel_size": 5, "input_norm": "channel"},
+    {"block_padding": "late", "causal": True, "norm": "channel"},
+    {"block_padding": "late", "input_norm": "channel", "skip_channels": 0},
 ]
 
 
@@ -82,5 +85,42 @@ def test_bfloat16_is_close() -> None:
     ],
 )
 def test_impossible_configurations(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ConvTasNetConfig(**values)
+
+
+def test_mirrored_frames_are_torchs_and_go_on_where_torch_gives_up() -> None:
+    frames = torch.arange(5.0).reshape(1, 1, 5)
+    expected = torch.nn.functional.pad(frames, (4, 4), mode="reflect")
+    assert torch.equal(mirror(frames, 4), expected)
+    assert torch.equal(mirror(frames, 4, torch.tensor([5])), expected)
+    # Three valid frames, 0 1 2, mirrored over and over; what comes after them in the batch is not looked at.
+    assert mirror(frames, 4, torch.tensor([3]))[0, 0, :11].tolist() == [0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2]
+    assert mirror(frames[..., :1], 3)[0, 0].tolist() == [0] * 7
+
+
+def test_a_late_block_looks_half_its_reach_further_back() -> None:
+    torch.manual_seed(0)
+    tiny = {**ConvTasNet.Tiny, "num_blocks": 1, "num_repeats": 1, "norm": "channel", "causal": True}
+    late = ConvTasNet(ConvTasNetConfig(**tiny, block_padding="late")).masker.blocks[0]
+    usual = ConvTasNet(ConvTasNetConfig(**tiny)).masker.blocks[0]
+    usual.load_state_dict(late.state_dict())
+    x = torch.randn(1, tiny["bottleneck_channels"], 30)
+    # A kernel of three without dilation reaches two frames; zeros come in where there is no past.
+    shifted = torch.nn.functional.pad(x, (1, 0))[..., :30]
+    torch.testing.assert_close(late(x, None)[1][..., 5:], usual(shifted, None)[1][..., 5:])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"block_padding": "both"}, "block_padding is 'both'"),
+        ({"input_norm": "none"}, "input_norm is 'none'"),
+        ({"causal": True, "norm": "channel", "block_padding": "reflect"}, "cannot have the block_padding 'reflect'"),
+        ({"causal": True, "norm": "channel", "input_norm": "global"}, "cannot have the norm 'global'"),
+        ({"causal": True, "norm": "channel", "block_padding": "late", "block_kernel_size": 2}, "must be odd"),
+    ],
+)
+def test_paddings_and_norms_that_do_not_go_together(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ConvTasNetConfig(**values)

@@ -12,6 +12,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"multiply_concatenate": True, "mask_activation": "relu"},
     {"cell": "gru", "bidirectional": False, "norm": "channel", "num_layers": 2},
     {"num_sources": 3, "hop_size": 3, "cell": "rnn", "kernel_size": 10, "stride": 3},
+    {"chunk_padding": "half"},
 ]
 
 
@@ -59,3 +60,10 @@ def test_bfloat16_is_close() -> None:
 def test_impossible_configurations(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DPRNNConfig(**values)
+
+
+def test_half_padding_needs_chunks_that_overlap_by_half() -> None:
+    with pytest.raises(ValueError, match="hop_size must be half of chunk_size"):
+        DPRNNConfig(chunk_size=10, hop_size=4, chunk_padding="half")
+    with pytest.raises(ValueError, match="chunk_padding is 'none'"):
+        DPRNNConfig(chunk_padding="none")
