@@ -89,6 +89,18 @@ class OwnLosses(Protocol):
         ...
 
 
+@runtime_checkable
+class OwnMetrics(Protocol):
+    """What a model offers that is not validated by SI-SNR: metrics per example, and which of them chooses the weights."""
+
+    selection_metric: ClassVar[str]
+    higher_is_better: ClassVar[bool]
+
+    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
+        """Metrics of a batch, each (batch,)."""
+        ...
+
+
 class SeparationTask(nn.Module):
     """Permutation-invariant training for the SI-SNR, in dB, of all talkers of a mixture together.
 
@@ -104,6 +116,8 @@ class SeparationTask(nn.Module):
         super().__init__()
         self.model = model
         self.options = options or SeparationOptions()
+        if isinstance(model, OwnMetrics):
+            self.selection_metric, self.higher_is_better = model.selection_metric, model.higher_is_better
         num_stages = getattr(model, "num_stages", 1)
         if len(self.options.stage_batches) != num_stages - 1:
             raise RecipeError(
@@ -156,7 +170,12 @@ class SeparationTask(nn.Module):
         return losses
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        """SI-SNR and its improvement over the mixture, in dB, mean over the talkers of each example, (batch,)."""
+        """SI-SNR and its improvement over the mixture, in dB, mean over the talkers of each example, (batch,).
+
+        A model with metrics of its own (:class:`OwnMetrics`) gives those.
+        """
+        if isinstance(self.model, OwnMetrics):
+            return self.model.evaluate(batch)
         fixed = self.options.permutation == "fixed"
         return separation_metrics(self.model, batch, with_sdr=False, fixed=fixed)
 
@@ -262,7 +281,9 @@ def build(recipe: Recipe) -> tuple[SeparationTask, DynamicMixer | PreparedMixer,
         mixing = parse(MixingConfig, values, "data")
         _check_sources(mixing.sample_rate, mixing.num_sources, model)
         batches = DynamicMixer(mixing, seed=recipe.seed, num_threads=num_threads)
-    validation = ValidationBatches(parse(ValidationOptions, recipe.validation, "validation"), rate, num_sources)
+    # Metrics of a model's own are for it to fit to the set.
+    expected = None if isinstance(model, OwnMetrics) else num_sources
+    validation = ValidationBatches(parse(ValidationOptions, recipe.validation, "validation"), rate, expected)
     return task, batches, validation
 
 
