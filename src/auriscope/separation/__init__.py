@@ -12,7 +12,6 @@ from auriscope.separation.furcanext import FurcaNeXt, FurcaNeXtConfig
 from auriscope.separation.ica import ICA, ICAConfig
 from auriscope.separation.maskdnn import MaskDNN, MaskDNNConfig
 from auriscope.separation.nmf import NMF, NMFConfig
-from auriscope.separation.nmf import NMF, NMFConfig
 from auriscope.separation.resepformer import RESepFormer, RESepFormerConfig
 from auriscope.separation.sepformer import SepFormer, SepFormerConfig
 from auriscope.separation.signprediction import SignPredictionConfig, SignPredictionNet
@@ -24,7 +23,6 @@ from auriscope.separation.vsunos import VSUNOS, VSUNOSConfig
 __all__ = [
     "DPRNN",
     "ICA",
-    "NMF",
     "NMF",
     "VSUNOS",
     "BandSplitConfig",
@@ -41,7 +39,6 @@ __all__ = [
     "ICAConfig",
     "MaskDNN",
     "MaskDNNConfig",
-    "NMFConfig",
     "NMFConfig",
     "RESepFormer",
     "RESepFormerConfig",
