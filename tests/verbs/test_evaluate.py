@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from auriscope.data.evaluation import EvaluationItem
+from auriscope.data.items import EvaluationItem
+from auriscope.data.synthetic import voice
 from auriscope.errors import AuriscopeError
+from auriscope.metrics import pesq, stoi
 from auriscope.quality import REASONS
 from auriscope.quality.calibration import Prediction
 from auriscope.verbs import evaluate as module
@@ -98,6 +100,43 @@ def test_a_known_separator_gets_its_known_figures() -> None:
     assert result.figures["sdri_db"].value is not None
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050])
+def test_an_enhancer_gets_what_listeners_would_say(rate: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that takes half of the amplitude of the noise away, which it knows by heart."""
+    clean = torch.from_numpy(voice(3, 1, seconds=2.0, sample_rate=rate)).float()[None]
+    noise = 0.02 * torch.randn(2 * rate, generator=torch.Generator().manual_seed(0))
+    item = EvaluationItem("one", clean[0] + noise, clean, noise, rate, ("a",), ("",), None, 0.0)
+
+    class Half:
+        name = "separation/half"
+        config = types.SimpleNamespace(sample_rate=rate, num_sources=1)
+
+        def __call__(self, mixture: torch.Tensor) -> torch.Tensor:
+            scale = (mixture[0] @ item.mixture) / (item.mixture @ item.mixture)
+            return (mixture - 0.5 * scale * noise)[:, None]
+
+    class One(Items):
+        def __init__(self) -> None:
+            self.items = [item, item]
+
+    monkeypatch.setattr(module, "load", lambda address, offline=None: Half())
+    monkeypatch.setattr(module, "evaluation_set", lambda name, split, sample_rate: One())
+    figures = evaluate("half", "one").figures
+    assert figures["si_snri_db"].value == pytest.approx(20 * np.log10(2), abs=0.1)
+    names = {"pesq_nb" if rate == 8_000 else "pesq_wb", "stoi", "estoi"}
+    assert set(figures) == {"si_snr_db", "si_snri_db", "sdri_db"} | names | {f"{name}_gain" for name in names}
+    for name in names:
+        gain = figures[f"{name}_gain"].value
+        assert gain is not None
+        assert gain > 0
+    enhanced = clean + 0.5 * noise
+    if rate == 16_000:
+        assert figures["pesq_wb"].value == pytest.approx(
+            float(pesq(enhanced, clean, sample_rate=rate).values), abs=0.02
+        )
+    assert figures["stoi"].value == pytest.approx(float(stoi(enhanced, clean, sample_rate=rate).values), abs=0.02)
 
 
 @pytest.mark.usefixtures("stand_ins")
