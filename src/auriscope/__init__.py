@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "compare": "auriscope.verbs.compare",
     "enhance": "auriscope.verbs.enhance",
+    "export": "auriscope.verbs.export",
     "judge": "auriscope.verbs.judge",
     "listen": "auriscope.verbs.listen",
     "load": "auriscope.pretrained",

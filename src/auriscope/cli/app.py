@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from auriscope import __version__
-from auriscope.cli import compare, enhance, evaluate, judge, listen, models, prepare, separate, train
+from auriscope.cli import compare, enhance, evaluate, export, judge, listen, models, prepare, separate, train
 from auriscope.cli.console import complain
 from auriscope.errors import AuriscopeError
 
@@ -87,6 +87,7 @@ app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.command("export")(export.export)
 app.command("models")(models.models)
 
 

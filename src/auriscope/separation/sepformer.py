@@ -187,8 +187,13 @@ class TransformerLayer(nn.Module):
 
 
 def _project(layer: nn.Linear, x: Tensor) -> Tensor:
-    """Apply ``layer`` to sequences (M, T, C), by whichever kernel is the faster."""
-    if x.device.type != "cpu" or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+    """Apply ``layer``, or what quantisation put in its place, to sequences (M, T, C) by whichever kernel is faster."""
+    if (
+        not isinstance(layer, nn.Linear)
+        or x.device.type != "cpu"
+        or torch.is_grad_enabled()
+        or torch.is_autocast_enabled("cpu")
+    ):
         projected: Tensor = layer(x)
         return projected
     # The same product as a convolution with a kernel of one, channels last: on a CPU torch hands it to oneDNN rather
