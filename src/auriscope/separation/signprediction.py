@@ -58,10 +58,10 @@ class SignPredictionNet(SpectralModel, name="separation/signprediction"):
     perspective", ICASSP 2019, arXiv 1811.09010. The magnitude network: Z.-Q. Wang, J. Le Roux, J. R. Hershey,
     "Alternative objective functions for deep clustering", ICASSP 2018 (chimera++).
 
-    Published: SI-SNRi 15.3 dB, SDRi 15.6 dB on WSJ0-2Mix; 55.2 M parameters. The default configuration has 57.1 M:
+    Published: SI-SNRi 15.3 dB, SDRi 15.6 dB on WSJ0-2Mix; 55.2 M parameters. The default configuration has 56.9 M:
     chimera++ with its published 32.9 M, and a sign network of three layers of 600 whose input we chose (logarithms of
-    the talkers' magnitudes and the mixture's phase differences along time and frequency); with half as many inputs it
-    would have 55.2 M. A deep-clustering head shares the first network's recurrence; it only helps to train it.
+    the talkers' magnitudes and the mixture's phase differences along time and frequency), which makes the
+    difference. A deep-clustering head shares the first network's recurrence; it only helps to train it.
 
     In a bin, mixture, talker and the sum of the others are the sides of a triangle, so their magnitudes give the angle
     between talker and mixture, but for its sign; of two talkers, one is ahead of the mixture as the other is behind.
@@ -201,7 +201,7 @@ def phase_differences(spectrum: Tensor, window_length: int, hop_length: int) -> 
     # Half a window's delay turns the phase by pi from bin to bin.
     delay = -F.pad(spectrum[:, 1:] * spectrum[:, :-1].conj(), (0, 0, 1, 0))
     features = [part / (part.abs() + 1e-2) for part in (turned, delay)]
-    return torch.cat([torch.view_as_real(feature).flatten(3) for feature in features], -1).transpose(1, 2).flatten(2)
+    return torch.cat([torch.view_as_real(feature) for feature in features], -1).transpose(1, 2).flatten(2)
 
 
 def _by_source(outputs: Tensor, num_outputs: int) -> Tensor:
