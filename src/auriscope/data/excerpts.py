@@ -22,6 +22,8 @@ from auriscope.data.stretches import FileStore
 from auriscope.errors import RecipeError
 
 FloatArray = NDArray[np.float32]
+# Sources (channels, sources, time), the rest of the mixture (channels, time), its length, numbers of the speakers.
+_Excerpt = tuple[FloatArray, FloatArray, int, list[int]]
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class PreparedConfig:
         prepared: the folder that ``auriscope prepare`` wrote.
         split: "train", "valid" or "test".
         sample_rate: of what comes out, in hertz; files of another rate are resampled.
-        segment_seconds: length of an excerpt, which begins anywhere; a shorter mixture is taken whole, with zeros
-            after its end.
+        segment_seconds: length of an excerpt, which begins anywhere; a shorter mixture is taken whole. A batch is as
+            long as its longest excerpt, the others have zeros after their end.
         batch_size: excerpts in a batch. Every channel of an excerpt is a row of its own.
         dynamic_mixing: mix the sources of different mixtures anew instead (Zeghidour and Grangier, Wavesplit, arXiv
             2002.08933, section 3.3). Talkers: different ones, each as often as there is speech of them, at drawn speeds
@@ -42,6 +44,7 @@ class PreparedConfig:
         speed: factor of tempo and pitch, for each talker of a dynamic mixture.
         level_difference_db: of a dynamic mixture, the level of every talker but the first against the first; of
             stems, the gain of each.
+        drop_probability: of a dynamic mixture of stems, how often a stem is silent.
         snr_db: of a dynamic mixture, power of all speech over that of the noise.
         level_dbfs: RMS level of a dynamic mixture of talkers.
     """
@@ -54,6 +57,7 @@ class PreparedConfig:
     dynamic_mixing: bool = False
     speed: tuple[float, float] = (0.95, 1.05)
     level_difference_db: tuple[float, float] = (-5.0, 5.0)
+    drop_probability: float = 0.0
     snr_db: tuple[float, float] = (-6.0, 3.0)
     level_dbfs: tuple[float, float] = (-33.0, -25.0)
 
@@ -117,7 +121,7 @@ class PreparedMixer:
             make = self._talkers
         else:
             make = self._stems
-        excerpts = [make(index, row) for row in range(config.batch_size)]
+        excerpts = _padded([make(index, row) for row in range(config.batch_size)])
         sources = np.concatenate([sources for sources, _, _, _ in excerpts])
         noise = np.concatenate([noise for _, noise, _, _ in excerpts])
         channels = self.corpus.num_channels
@@ -132,24 +136,19 @@ class PreparedMixer:
             "speakers": torch.tensor(speakers, dtype=torch.int64),
         }
 
-    def _excerpt(self, index: int, row: int) -> tuple[FloatArray, FloatArray, int, list[int]]:
-        """An excerpt of a mixture: sources (channels, sources, time), the rest (channels, time), length, speakers."""
-        config = self.config
-        epoch, place = divmod(index * config.batch_size + row, len(self.mixtures))
+    def _excerpt(self, index: int, row: int) -> _Excerpt:
+        """An excerpt of a mixture of the corpus."""
+        epoch, place = divmod(index * self.config.batch_size + row, len(self.mixtures))
         number = int(self._order(epoch)[place])
-        length = min(config.num_frames, self._whole.num_frames(number))
+        length = min(self.config.num_frames, self._whole.num_frames(number))
         rng = np.random.default_rng([self.seed, index, row])
         start = int(rng.integers(self._whole.num_frames(number) - length + 1))
-        shape = (self.corpus.num_channels, self.num_sources, config.num_frames)
-        sources = np.zeros(shape, dtype=np.float32)
-        for source, store in enumerate(self._sources):
-            sources[:, source, :length] = store.read_channels(number, start, length)
-        rest = np.zeros((shape[0], shape[2]), dtype=np.float32)
-        rest[:, :length] = self._whole.read_channels(number, start, length) - sources[:, :, :length].sum(axis=1)
+        sources = np.stack([store.read_channels(number, start, length) for store in self._sources], axis=1)
+        rest = self._whole.read_channels(number, start, length) - sources.sum(axis=1)
         speakers = self.mixtures[number].speakers
         return sources, rest, length, [-1 if name is None else self._numbers[name] for name in speakers]
 
-    def _talkers(self, index: int, row: int) -> tuple[FloatArray, FloatArray, int, list[int]]:
+    def _talkers(self, index: int, row: int) -> _Excerpt:
         """A mixture of talkers that the corpus does not hold."""
         rng = np.random.default_rng([self.seed, index, row])
         draw = draw_mixture(self._mixing, rng, self._voices, noises=self._noises)
@@ -158,7 +157,7 @@ class PreparedMixer:
         numbers = [self._numbers[name.partition(":")[2]] for name in names]
         return images[None], noise[None], self.config.num_frames, numbers
 
-    def _stems(self, index: int, row: int) -> tuple[FloatArray, FloatArray, int, list[int]]:
+    def _stems(self, index: int, row: int) -> _Excerpt:
         """Stems of several tracks, each from anywhere in one and with a gain of its own."""
         config = self.config
         rng = np.random.default_rng([self.seed, index, row])
@@ -167,8 +166,9 @@ class PreparedMixer:
             track = int(rng.integers(len(self.mixtures)))
             start = int(rng.integers(max(1, store.num_frames(track) - config.num_frames + 1)))
             gain = np.float32(10.0 ** (float(rng.uniform(*config.level_difference_db)) / 20.0))
-            stem = store.read_channels(track, start, config.num_frames)
-            sources[:, source, : stem.shape[-1]] = gain * stem
+            if rng.random() >= config.drop_probability:
+                stem = store.read_channels(track, start, config.num_frames)
+                sources[:, source, : stem.shape[-1]] = gain * stem
         peak = float(np.abs(sources.sum(axis=1)).max())
         sources *= np.float32(min(1.0, PEAK_LIMIT / peak) if peak > 0 else 1.0)
         return sources, np.zeros_like(sources[:, 0]), config.num_frames, [-1] * self.num_sources
@@ -231,3 +231,17 @@ class PreparedMixer:
             snr_db=config.snr_db,
             level_dbfs=config.level_dbfs,
         )
+
+
+def _padded(excerpts: Sequence[_Excerpt]) -> list[_Excerpt]:
+    """Give all excerpts the length of the longest, with zeros after their end."""
+    longest = max(length for _, _, length, _ in excerpts)
+    return [
+        (
+            np.pad(sources, ((0, 0), (0, 0), (0, longest - length))),
+            np.pad(rest, ((0, 0), (0, longest - length))),
+            length,
+            speakers,
+        )
+        for sources, rest, length, speakers in excerpts
+    ]

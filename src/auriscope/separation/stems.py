@@ -40,7 +40,8 @@ def absolute_objective(
     """Mean absolute error of waveforms and of the real and imaginary parts of their STFT, a scalar.
 
     Shapes: both (batch, sources, time). Y. Luo and J. Yu, "Music source separation with band-split RNN" (arXiv
-    2209.15174), section 3.3; the windows are those of its experiments. Unlike a ratio it is defined for silent stems.
+    2209.15174), equation 1, with the windows of its section IV.A; how its transform is scaled it does not say, ours
+    keeps the energy. Unlike a ratio it is defined for silent stems.
     """
     difference = (estimates - sources).float()
     window = torch.hann_window(window_length, device=difference.device)
