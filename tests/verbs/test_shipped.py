@@ -146,10 +146,29 @@ def test_an_unknown_model_and_a_missing_list_are_one_line(house: House) -> None:
         read_list(house.place.runs / "none.yaml")
 
 
+def test_further_floors_count_and_further_sets_stand_on_the_card(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = "floors: {clean: 8.0}, more_floors: {pesq_wb_gain: {noisy: 0.4}}, test_sets: [pairs]}"
+    house.place.list_file.write_text(LIST.replace("floors: {clean: 8.0}}", more))
+    measured: list[tuple[str, str]] = []
+
+    def measure(model: str, name: str, *, split: str, separators: tuple[str, ...]) -> EvaluationResult:
+        measured.append((name, split))
+        figures = {"si_snri_db": Figure(7.2, 7.0, 7.4), "pesq_wb_gain": Figure(0.1, 0.0, 0.2)}
+        return EvaluationResult(name, split, model, separators, 1, figures)
+
+    monkeypatch.setattr(shipped, "evaluate", measure)
+    name = "separation/dprnn.first"
+    improve(10, house.place, (name,))
+    assert measured == [("clean", "valid"), ("noisy", "valid"), ("clean", "test"), ("noisy", "test"), ("pairs", "test")]
+    model, folder = read_list(house.place.list_file).models[name], house.place.weights / name
+    assert need(model, folder) == pytest.approx(0.3 / 0.4)
+    assert ModelCard.read(folder).metrics["pesq_wb_gain pairs test"] == 0.1
+
+
 def test_the_list_of_this_repository_is_whole() -> None:
     root = Path(__file__).parents[2]
     listed = read_list(root / "recipes/shipped.yaml")
     for name, model in listed.models.items():
         assert (root / "recipes" / model.recipe).is_file(), name
-        assert all(floor > 0 for floor in model.floors.values())
+        assert all(floor > 0 for floors in (model.floors, *model.more_floors.values()) for floor in floors.values())
         assert set(model.separators) <= set(listed.models)

@@ -41,8 +41,10 @@ _SHORTEST_MINUTES = 0.5
 class ShippedModel:
     """One row of the list: the recipe (relative to the list), what the card says, and the floors of a figure.
 
-    ``gpu`` are changes to the recipe where there is a GPU, which wants larger batches; ``separators`` are those whose
-    tracks a quality model is trained on and measured with.
+    ``more_floors`` are those of further figures; ``figure`` alone decides which weights are better. ``test_sets`` are
+    further sets for the card, of which only the test split is measured. ``gpu`` are changes to the recipe where there
+    is a GPU, which wants larger batches; ``separators`` are those whose tracks a quality model is trained on and
+    measured with.
     """
 
     recipe: str
@@ -50,6 +52,8 @@ class ShippedModel:
     summary: str
     figure: str
     floors: Mapping[str, float]
+    more_floors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    test_sets: tuple[str, ...] = ()
     gpu: tuple[str, ...] = ()
     separators: tuple[str, ...] = ()
 
@@ -89,7 +93,9 @@ def need(model: ShippedModel, folder: Path) -> float:
         return math.inf
     figures = ModelCard.read(folder).metrics
     return max(
-        (floor - figures.get(f"{model.figure} {name} valid", -math.inf)) / floor for name, floor in model.floors.items()
+        (floor - figures.get(f"{figure} {name} valid", -math.inf)) / floor
+        for figure, floors in {model.figure: model.floors, **model.more_floors}.items()
+        for name, floor in floors.items()
     )
 
 
@@ -177,7 +183,8 @@ def _stages(runs: Path) -> list[str]:
 def _figures(stage: Path, model: ShippedModel, split: str) -> dict[str, float]:
     """The model's figures on the sets of its floors; a quality model's are over the tracks of all separators."""
     figures: dict[str, float] = {}
-    for name in model.floors:
+    sets = [*model.floors, *(name for floors in model.more_floors.values() for name in floors)]
+    for name in dict.fromkeys([*sets, *(model.test_sets if split == "test" else ())]):
         result = evaluate(str(stage), name, split=split, separators=model.separators)
         figures |= {
             f"{key} {name} {split}": figure.value for key, figure in result.figures.items() if figure.value is not None
@@ -205,7 +212,7 @@ def _ship(
     path: Path,
 ) -> None:
     mixing = recipe.data.get("mixing", recipe.data)
-    corpora = [*mixing["corpora"], "noise", "rir"]
+    corpora = [*mixing["corpora"], *mixing.get("noise_corpora", ["noise"]), "rir"]
     before = ModelCard.read(folder).audio_hours or 0.0 if recipe.init_from and (folder / "card.json").exists() else 0.0
     card = ModelCard(
         title=model.title,
