@@ -52,7 +52,7 @@ bench: install ## print every figure of the documentation, side by side with its
 	$(BIN)/python benchmarks/synthetic_against_real.py --quality-model $(ESTIMATOR)
 	$(BIN)/python benchmarks/separation_speed.py
 	$(BIN)/python benchmarks/long_recording_memory.py --model $(SEPARATOR)
-	$(BIN)/python benchmarks/sepformer_speed.py
+	$(BIN)/python benchmarks/peer_speed.py
 	$(BIN)/python benchmarks/talker_swaps.py --model $(SEPARATOR)
 	$(BIN)/python benchmarks/mixing_speed.py
 
