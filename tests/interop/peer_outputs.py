@@ -22,6 +22,7 @@ SMALL_SEPFORMER = {
     "intra_dffn": 48,
     "inter_dffn": 48,
 }
+SMALL_SUDORMRF = {"n_src": 2, "n_filters": 24, "bn_chan": 12, "num_blocks": 3, "upsampling_depth": 3}
 CASES = {
     "convtasnet_default": ("ConvTasNet", {"n_src": 2}),
     "convtasnet_three_sources": ("ConvTasNet", {**SMALL_CONVTASNET, "n_src": 3, "mask_act": "relu"}),
@@ -40,6 +41,14 @@ CASES = {
         {**SMALL_DPRNN, "rnn_type": "GRU", "bidirectional": False, "num_layers": 2, "norm_type": "cLN"},
     ),
     "dprnn_uneven_hop": ("DPRNNTasNet", {**SMALL_DPRNN, "hop_size": 7, "n_src": 3, "encoder_activation": "relu"}),
+    "sudormrf_default": ("SuDORMRFNet", {"n_src": 2}),
+    "sudormrf_three_sources": ("SuDORMRFNet", {**SMALL_SUDORMRF, "n_src": 3, "kernel_size": 16, "mask_act": "sigmoid"}),
+    "sudormrf_one_width": ("SuDORMRFNet", {**SMALL_SUDORMRF, "bn_chan": 24, "upsampling_depth": 1}),
+    "sudormrf_improved_default": ("SuDORMRFImprovedNet", {"n_src": 2}),
+    "sudormrf_improved_three_sources": (
+        "SuDORMRFImprovedNet",
+        {**SMALL_SUDORMRF, "n_src": 3, "kernel_size": 11, "stride": 5, "upsampling_depth": 5, "mask_act": "softmax"},
+    ),
     "sepformer_default": ("SepformerWrapper", {}),
     "sepformer_small": ("SepformerWrapper", SMALL_SEPFORMER),
     "sepformer_three_sources": ("SepformerWrapper", {**SMALL_SEPFORMER, "masknet_numspks": 3, "masknet_numlayers": 1}),

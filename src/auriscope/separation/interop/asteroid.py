@@ -10,7 +10,8 @@ from auriscope.separation.interop.foreign import Foreign, Renames, rename
 
 _NORMS = {"gLN": "global", "cLN": "channel", "cgLN": "cumulative"}
 _FILTERBANK = (
-    (r"encoder\.filterbank\._filters", "encoder.weight"),
+    # SuDORMRF writes the encoder's filters twice.
+    (r"^(?:encoder\.)?encoder\.filterbank\._filters", "encoder.weight"),
     (r"decoder\.filterbank\._filters", "decoder.weight"),
 )
 # Where two toolkits name a normalisation's weights differently, the names are equal after these replacements.
@@ -48,12 +49,73 @@ _ASTEROID_DPRNN = (
     (r"masker\.mask_net\.", "masker.to_mask."),
     *_NORM_WEIGHTS,
 )
+_UBLOCK = (
+    (r"masker\.sm\.(\d+)\.proj_1x1\.conv\.", r"masker.blocks.\1.expand."),
+    (r"masker\.sm\.(\d+)\.proj_1x1\.norm\.", r"masker.blocks.\1.expand_norm."),
+    (r"masker\.sm\.(\d+)\.proj_1x1\.act\.", r"masker.blocks.\1.expand_prelu."),
+    (r"masker\.sm\.(\d+)\.spp_dw\.(\d+)\.conv\.", r"masker.blocks.\1.convolutions.\2."),
+    (r"masker\.sm\.(\d+)\.spp_dw\.(\d+)\.norm\.", r"masker.blocks.\1.norms.\2."),
+    (r"masker\.sm\.(\d+)\.final_norm\.norm\.", r"masker.blocks.\1.sum_norm."),
+    (r"masker\.sm\.(\d+)\.final_norm\.act\.", r"masker.blocks.\1.sum_prelu."),
+)
+_ASTEROID_SUDORMRF = (
+    *_FILTERBANK,
+    (r"masker\.ln\.", "masker.norm."),
+    (r"masker\.l1\.", "masker.bottleneck."),
+    *_UBLOCK,
+    (r"masker\.sm\.(\d+)\.conv_1x1_exp\.conv\.", r"masker.blocks.\1.reduce."),
+    (r"masker\.sm\.(\d+)\.conv_1x1_exp\.norm\.", r"masker.blocks.\1.reduce_norm."),
+    (r"masker\.sm\.(\d+)\.module_act\.norm\.", r"masker.blocks.\1.output_norm."),
+    (r"masker\.sm\.(\d+)\.module_act\.act\.", r"masker.blocks.\1.output_prelu."),
+    (r"masker\.reshape_before_masks\.", "masker.to_features."),
+    (r"masker\.m\.", "masker.along_features."),
+)
+_ASTEROID_SUDORMRF_IMPROVED = (
+    *_FILTERBANK,
+    (r"masker\.ln\.", "masker.norm."),
+    *_UBLOCK,
+    (r"masker\.sm\.(\d+)\.res_conv\.", r"masker.blocks.\1.reduce."),
+    (r"masker\.mask_net\.0\.", "masker.prelu."),
+    (r"masker\.mask_net\.1\.", "masker.to_masks."),
+    *_NORM_WEIGHTS,
+)
+_UBLOCK = (
+    (r"masker\.sm\.(\d+)\.proj_1x1\.conv\.", r"masker.blocks.\1.expand."),
+    (r"masker\.sm\.(\d+)\.proj_1x1\.norm\.", r"masker.blocks.\1.expand_norm."),
+    (r"masker\.sm\.(\d+)\.proj_1x1\.act\.", r"masker.blocks.\1.expand_prelu."),
+    (r"masker\.sm\.(\d+)\.spp_dw\.(\d+)\.conv\.", r"masker.blocks.\1.convolutions.\2."),
+    (r"masker\.sm\.(\d+)\.spp_dw\.(\d+)\.norm\.", r"masker.blocks.\1.norms.\2."),
+    (r"masker\.sm\.(\d+)\.final_norm\.norm\.", r"masker.blocks.\1.sum_norm."),
+    (r"masker\.sm\.(\d+)\.final_norm\.act\.", r"masker.blocks.\1.sum_prelu."),
+)
+_ASTEROID_SUDORMRF = (
+    *_FILTERBANK,
+    (r"masker\.ln\.", "masker.norm."),
+    (r"masker\.l1\.", "masker.bottleneck."),
+    *_UBLOCK,
+    (r"masker\.sm\.(\d+)\.conv_1x1_exp\.conv\.", r"masker.blocks.\1.reduce."),
+    (r"masker\.sm\.(\d+)\.conv_1x1_exp\.norm\.", r"masker.blocks.\1.reduce_norm."),
+    (r"masker\.sm\.(\d+)\.module_act\.norm\.", r"masker.blocks.\1.output_norm."),
+    (r"masker\.sm\.(\d+)\.module_act\.act\.", r"masker.blocks.\1.output_prelu."),
+    (r"masker\.reshape_before_masks\.", "masker.to_features."),
+    (r"masker\.m\.", "masker.along_features."),
+)
+_ASTEROID_SUDORMRF_IMPROVED = (
+    *_FILTERBANK,
+    (r"masker\.ln\.", "masker.norm."),
+    *_UBLOCK,
+    (r"masker\.sm\.(\d+)\.res_conv\.", r"masker.blocks.\1.reduce."),
+    (r"masker\.mask_net\.0\.", "masker.prelu."),
+    (r"masker\.mask_net\.1\.", "masker.to_masks."),
+    *_NORM_WEIGHTS,
+)
 
 
 def from_asteroid(checkpoint: Mapping[str, Any]) -> Foreign:
     """Translate what Asteroid's models save: a mapping with ``model_name``, ``model_args`` and ``state_dict``.
 
-    ConvTasNet and DPRNNTasNet with free filterbanks; other models and variants raise ``CheckpointError``.
+    ConvTasNet, DPRNNTasNet, SuDORMRFNet and SuDORMRFImprovedNet with free filterbanks; other models and variants
+    raise ``CheckpointError``.
     """
     try:
         name, given, weights = checkpoint["model_name"], dict(checkpoint["model_args"]), checkpoint["state_dict"]
@@ -61,9 +123,14 @@ def from_asteroid(checkpoint: Mapping[str, Any]) -> Foreign:
         raise CheckpointError(
             "this is not an Asteroid checkpoint: model_name, model_args or state_dict is missing"
         ) from error
-    readers = {"ConvTasNet": _asteroid_convtasnet, "DPRNNTasNet": _asteroid_dprnn}
+    readers = {
+        "ConvTasNet": _asteroid_convtasnet,
+        "DPRNNTasNet": _asteroid_dprnn,
+        "SuDORMRFNet": _asteroid_sudormrf,
+        "SuDORMRFImprovedNet": _asteroid_sudormrf_improved,
+    }
     if name not in readers:
-        raise CheckpointError(f"Asteroid's {name} cannot be loaded; {' and '.join(readers)} can")
+        raise CheckpointError(f"Asteroid's {name} cannot be loaded; {', '.join(readers)} can")
     arguments = _Arguments(name, given)
     arguments.require("fb_name", {"free", "FreeFB", None})
     if arguments.take("out_chan", None) not in {None, given.get("n_filters"), given.get("in_chan")}:
@@ -117,6 +184,33 @@ def _asteroid_dprnn(arguments: _Arguments) -> tuple[str, dict[str, Any], Renames
     return "separation/dprnn", config, _ASTEROID_DPRNN
 
 
+def _asteroid_sudormrf(arguments: _Arguments) -> tuple[str, dict[str, Any], Renames]:
+    config = _sudormrf_config(arguments, "original", mask_activation="softmax")
+    # Asteroid obeys no other stride here.
+    config["stride"] = config["kernel_size"] // 2
+    return "separation/sudormrf", config, _ASTEROID_SUDORMRF
+
+
+def _asteroid_sudormrf_improved(arguments: _Arguments) -> tuple[str, dict[str, Any], Renames]:
+    config = _sudormrf_config(arguments, "improved", mask_activation="relu")
+    return "separation/sudormrf", config, _ASTEROID_SUDORMRF_IMPROVED
+
+
+def _sudormrf_config(arguments: _Arguments, variant: str, mask_activation: str) -> dict[str, Any]:
+    config = arguments.filterbank(num_filters=512, kernel_size=21, stride=None)
+    # Asteroid notes the encoder's activation, but every network of a variant has the same.
+    del config["encoder_activation"]
+    return {
+        **config,
+        "variant": variant,
+        "bottleneck_channels": arguments.take("bn_chan", 128),
+        "hidden_channels": config["num_filters"],
+        "num_blocks": arguments.take("num_blocks", 16),
+        "depth": arguments.take("upsampling_depth", 4),
+        "mask_activation": arguments.take("mask_act", mask_activation),
+    }
+
+
 class _Arguments:
     """An Asteroid model's arguments; each is taken once, and one that nobody took is an error."""
 
@@ -137,16 +231,16 @@ class _Arguments:
             raise CheckpointError(f"Asteroid's {self.model} with norm_type={name!r} cannot be loaded")
         return _NORMS[name]
 
-    def filterbank(self, num_filters: int) -> dict[str, Any]:
+    def filterbank(self, num_filters: int, kernel_size: int = 16, stride: int | None = 8) -> dict[str, Any]:
         self.take("in_chan", None)
-        kernel_size = self.take("kernel_size", 16)
+        kernel_size = self.take("kernel_size", kernel_size)
         return {
             # Checkpoints from before Asteroid wrote the rate are all at 8 kHz.
             "sample_rate": int(self.take("sample_rate", None) or 8000),
             "num_sources": self.take("n_src", 2),
             "num_filters": self.take("n_filters", num_filters),
             "kernel_size": kernel_size,
-            "stride": self.take("stride", 8) or kernel_size // 2,
+            "stride": self.take("stride", stride) or kernel_size // 2,
             "encoder_activation": self.take("encoder_activation", None) or "linear",
         }
 

@@ -1,0 +1,133 @@
+"""Operations on frames (B, F, C), channels last, whose plain forms in torch are slow on a CPU.
+
+Backward passes are written out where torch's own cost many times as much as the sums that they are: for a depthwise
+convolution and for PReLU, whose weights' gradients are reductions over all frames.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class DepthwiseConv(nn.Conv1d):
+    """A convolution of every channel with its own filter, over frames (B, F, C), with as many zeros around as it needs.
+
+    With ``stride`` s, F frames give ceil(F / s). ``kernel_size`` is odd; the weights are those of ``torch.nn.Conv1d``.
+    """
+
+    def __init__(self, num_channels: int, kernel_size: int, stride: int = 1, dilation: int = 1) -> None:
+        super().__init__(
+            num_channels,
+            num_channels,
+            kernel_size,
+            stride=stride,
+            padding=(kernel_size - 1) // 2 * dilation,
+            dilation=dilation,
+            groups=num_channels,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve frames (B, F, C) into (B, ceil(F / stride), C)."""
+        assert self.bias is not None
+        # Under autocast the frames may be bfloat16.
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        if not torch.is_grad_enabled():
+            return _convolve(x, weight, bias, self.stride[0], self.dilation[0])
+        convolved: Tensor = _DepthwiseConv.apply(x, weight, bias, self.stride[0], self.dilation[0])  # type: ignore[no-untyped-call]
+        return convolved
+
+
+class ChannelPReLU(nn.PReLU):
+    """PReLU of frames (B, F, C) with one slope, or with one a channel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale what is negative; the shape stays."""
+        weight = self.weight.to(x.dtype)
+        if not torch.is_grad_enabled():
+            return _prelu(x, weight)
+        activated: Tensor = _PReLU.apply(x, weight)  # type: ignore[no-untyped-call]
+        return activated
+
+
+def add_upsampled(x: Tensor, half: Tensor) -> Tensor:
+    """Add every frame of ``half`` (B, ceil(F / 2), C) to the two frames of ``x`` (B, F, C) it stands for."""
+    batch, num_frames, channels = x.shape
+    if num_frames % 2:
+        even = add_upsampled(x[:, :-1], half[:, :-1])
+        return torch.cat([even, x[:, -1:] + half[:, -1:]], dim=1)
+    pairs = x.reshape(batch, num_frames // 2, 2, channels)
+    return (pairs + half[:, :, None]).view(batch, num_frames, channels)
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, dilation: int) -> Tensor:
+    # As an image of one row whose channels come last, which oneDNN takes as it lies in memory: a one-dimensional
+    # convolution would be copied into another order and back, which takes longer than to compute it.
+    image = x.contiguous().transpose(1, 2)[:, :, None]
+    channels, _, kernel_size = weight.shape
+    with torch.autocast(x.device.type, enabled=False):
+        image = F.conv2d(
+            image,
+            weight[:, :, None],
+            bias,
+            stride=(1, stride),
+            padding=(0, kernel_size // 2 * dilation),
+            dilation=(1, dilation),
+            groups=channels,
+        )
+    return image[:, :, 0].transpose(1, 2)
+
+
+class _DepthwiseConv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, stride: int, dilation: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.dilation = stride, dilation
+        return _convolve(x, weight, bias, stride, dilation)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        x, weight = ctx.saved_tensors
+        stride, dilation, kernel_size = ctx.stride, ctx.dilation, weight.shape[-1]
+        num_frames = x.shape[1]
+        # What comes before is a convolution, too: with the filters reversed, of the gradient at every stride-th frame.
+        spread = gradient
+        if stride > 1:
+            spread = torch.zeros_like(x)
+            spread[:, ::stride] = gradient
+        for_x = _convolve(spread, weight.flip(-1), None, 1, dilation)
+        for_weight = torch.empty_like(weight)
+        for index in range(kernel_size):
+            # Output frame j reads frame j * stride + offset: those j for which there is one.
+            offset = (index - kernel_size // 2) * dilation
+            first = max(0, -(offset // stride))
+            last = min(gradient.shape[1] - 1, (num_frames - 1 - offset) // stride)
+            if last < first:
+                for_weight[:, 0, index] = 0
+                continue
+            read = x[:, first * stride + offset : last * stride + offset + 1 : stride]
+            for_weight[:, 0, index] = (gradient[:, first : last + 1] * read).sum((0, 1))
+        return for_x, for_weight, gradient.sum((0, 1)), None, None
+
+
+def _prelu(x: Tensor, weight: Tensor) -> Tensor:
+    return F.prelu(x.transpose(1, -1), weight).transpose(1, -1)
+
+
+class _PReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _prelu(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        (gradient,) = gradients
+        x, weight = ctx.saved_tensors
+        for_x = torch.where(x > 0, gradient, gradient * weight)
+        for_weight = (x.clamp(max=0) * gradient).sum(tuple(range(x.ndim - 1)))
+        return for_x, for_weight if weight.numel() > 1 else for_weight.sum(0, keepdim=True)
