@@ -96,8 +96,8 @@ class DeepCASA(SpectralModel, name="separation/deepcasa"):
     where the authors' code crops, so that the frequencies mapped are a few less).
 
     Chosen where the paper leaves it open: vectors have unit length, as in deep clustering; k-means weighs the frames
-    by their magnitude; two clusters whose centres are nearer to each other than to being orthogonal are one
-    (a whole recording may have come out in one order); the first masks share the mixture out evenly. Of three
+    by their magnitude; two clusters whose centres have a cosine above 0.9 are one (a whole
+    recording may have come out in one order); the first masks share the mixture out evenly. Of three
     sources and more, every track of a frame has a vector of its own, which tells the source it belongs to, since
     clusters of orders would not tell which order each is; for two sources that is the paper's.
     """
@@ -182,7 +182,7 @@ class DeepCASA(SpectralModel, name="separation/deepcasa"):
         if num_vectors == 1:
             # Frames in the first cluster are in the first of both orders, those in the second in the second.
             costs = distances[:, :, 0]
-            apart = (centres[:, 0] * centres[:, 1]).sum(-1) < 0.5 * centres.norm(dim=-1).prod(-1)
+            apart = (centres[:, 0] * centres[:, 1]).sum(-1) < 0.9 * centres.norm(dim=-1).prod(-1)
             costs = torch.where(apart[:, None, None], costs, costs.new_tensor([0.0, 1e9]))
         else:
             costs = distances[:, :, orders, torch.arange(num_sources, device=vectors.device)].sum(-1)
