@@ -211,10 +211,8 @@ class DeepCASA(SpectralModel, name="separation/deepcasa"):
         labels = order.argsort(-1)[..., : self.num_vectors].flatten(1)
         weights = weights.repeat_interleave(self.num_vectors, dim=1) / self.num_vectors
         one_hot = nn.functional.one_hot(labels, self.config.num_sources).to(vectors.dtype)
-        # A pair of frames counts by the product of their weights (equation 10), which add up to one.
-        roots = weights.sqrt()
-        loss = affinity_loss(vectors.flatten(1, 2), one_hot, roots) * roots.sum(1).square().clamp(min=1)
-        return {"loss": loss.mean()}
+        # A pair of frames counts by the product of their weights (equation 10).
+        return {"loss": affinity_loss(vectors.flatten(1, 2), one_hot, weights).mean()}
 
     def _seen(self, spectrum: Tensor) -> Tensor:
         """A spectrum (…, K, F) as the networks see it, with the configured power of its magnitudes."""
