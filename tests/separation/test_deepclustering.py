@@ -23,9 +23,10 @@ def tiny(**values: Any) -> DeepClustering:
 
 
 def by_the_affinity_matrices(embeddings: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Equation 3 with both matrices of all pairs of bins, for one example, mean over the pairs that count."""
-    v, y = embeddings[weights], targets[weights]
-    return (v @ v.T - y @ y.T).square().mean()
+    """The affinity loss with both matrices of all pairs of bins, for one example, mean over the pairs by their weights."""
+    pairs = weights[:, None].to(embeddings.dtype) * weights
+    errors = (embeddings @ embeddings.T - targets @ targets.T).square()
+    return (pairs * errors).sum() / pairs.sum()
 
 
 def test_the_size_with_600_cells_in_each_direction() -> None:
@@ -40,9 +41,11 @@ def test_the_loss_is_that_of_the_affinity_matrices(num_sources: int) -> None:
     embeddings = torch.nn.functional.normalize(torch.randn(3, 60, 5, generator=generator), dim=-1)
     talkers = torch.randint(num_sources, (3, 60), generator=generator)
     targets = torch.nn.functional.one_hot(talkers, num_sources).float()
-    weights = torch.rand(3, 60, generator=generator) > 0.3
-    expected = torch.stack([by_the_affinity_matrices(*one) for one in zip(embeddings, targets, weights, strict=True)])
-    torch.testing.assert_close(affinity_loss(embeddings, targets, weights), expected)
+    magnitudes = torch.rand(3, 60, generator=generator)
+    for weights in (magnitudes > 0.3, magnitudes):
+        examples = zip(embeddings, targets, weights, strict=True)
+        expected = torch.stack([by_the_affinity_matrices(*one) for one in examples])
+        torch.testing.assert_close(affinity_loss(embeddings, targets, weights), expected)
 
 
 def test_the_gradient_of_the_loss_is_that_of_the_affinity_matrices() -> None:
@@ -100,6 +103,7 @@ def test_padding_changes_nothing(variant: dict[str, Any], check_padding: Any) ->
     ("values", "message"),
     [
         ({"objective": "pit"}, "objective is 'pit'"),
+        ({"weights": "phase"}, "weights is 'phase'"),
         ({"threshold_db": 3.0}, "threshold_db"),
         ({"embedding_size": 2, "num_sources": 3}, "embedding_size"),
     ],

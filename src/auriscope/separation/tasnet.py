@@ -21,7 +21,7 @@ from auriscope.separation.layers import (
 
 @dataclass(frozen=True)
 class TasNetConfig:
-    """The configuration of TasNet; the defaults are the paper's BLSTM-TasNet (section 3.1).
+    """The configuration of TasNet; the defaults are the paper's BLSTM-TasNet.
 
     ``kernel_size`` (L) and ``stride`` are in samples: the paper's segments do not overlap, later tables of others
     give it a stride of 20. ``hidden_size`` is that of one direction. ``bidirectional=False`` with a ``hidden_size`` of
@@ -56,7 +56,7 @@ class TasNet(MaskingModel, name="separation/tasnet"):
     """TasNet: separation in the time domain by masks on a learned non-negative representation.
 
     Y. Luo, N. Mesgarani, "TasNet: time-domain audio separation network for real-time, single-channel speech
-    separation", ICASSP 2018, arXiv 1711.00541; section 2.
+    separation", ICASSP 2018, arXiv 1711.00541.
 
     Published: SI-SNRi 10.8 dB, SDRi 11.1 dB on WSJ0-2Mix (BLSTM-TasNet). The paper gives no number of parameters; the
     authors' next one (Conv-TasNet, arXiv 1809.07454, table) says 23.6 million of BLSTM-TasNet, and the default
@@ -107,7 +107,7 @@ def harmonic_basis(size: int) -> Tensor:
 
 
 class GatedEncoder(Encoder):
-    """The non-negative mixture weights: relu(x U) * sigmoid(x V / |x|) for every segment x (equation 3).
+    """The non-negative mixture weights: relu(x U) * sigmoid(x V / |x|) for every segment x.
 
     The paper divides the segments by their norms first and multiplies the separated segments by them at the end; as
     the layer norm of the masker does not see the scale of a frame, the frame may as well keep it. The last segment is
@@ -133,7 +133,7 @@ class GatedEncoder(Encoder):
 
 
 class RecurrentMasker(nn.Module):
-    """Layer norm, LSTM layers with identity connections, and masks that share every feature out (section 2.2)."""
+    """Layer norm, LSTM layers with identity connections, and masks that share every feature out."""
 
     def __init__(self, config: TasNetConfig) -> None:
         super().__init__()
