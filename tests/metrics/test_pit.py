@@ -3,6 +3,8 @@ from __future__ import annotations
 import itertools
 import math
 
+import fast_bss_eval
+import mir_eval
 import pytest
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ from auriscope.metrics import (
     pit_si_snr,
     si_snr,
 )
+from auriscope.metrics.pairs import pairwise_si_snr
 
 
 @pytest.mark.parametrize(("estimates", "references"), [(1, 1), (2, 2), (3, 3), (4, 4), (6, 6), (3, 2), (5, 3), (4, 1)])
@@ -38,7 +41,7 @@ def test_brute_force_equals_hungarian(
         assert list(best) == permutation
 
 
-@pytest.mark.parametrize("num_sources", [2, 3])
+@pytest.mark.parametrize("num_sources", [2, 3, 5, 10])
 def test_equal_torchmetrics(num_sources: int, generator: torch.Generator) -> None:
     references = torch.randn(8, num_sources, 500, generator=generator)
     order = torch.stack([torch.randperm(num_sources, generator=generator) for _ in range(8)])
@@ -167,3 +170,65 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         pit_loss(lambda e, r: e.sum((1, 2)), torch.ones(1, 2, 5), torch.ones(1, 3, 5))
     with pytest.raises(ValueError, match="time"):
         pit_si_snr(torch.ones(1, 2, 5), torch.ones(1, 2, 6))
+
+
+def _by_pairs(estimates: Tensor, references: Tensor, lengths: Tensor | None, zero_mean: bool) -> Tensor:
+    return pairwise(lambda e, r, n: si_snr(e, r, n, zero_mean=zero_mean), estimates, references, lengths)
+
+
+@pytest.mark.parametrize("zero_mean", [True, False])
+@pytest.mark.parametrize("lengths", [None, [70_000, 1, 0, 35_001, 2]])
+def test_sums_give_what_evaluating_every_pair_gives(
+    lengths: list[int] | None, zero_mean: bool, generator: torch.Generator
+) -> None:
+    # More than one tile; leakage from none to much; loud, quiet, shifted, silent and constant signals.
+    references = torch.randn(5, 2, 70_000, generator=generator)
+    estimates = torch.cat([references.flip(1), references.sum(1, keepdim=True)], 1)
+    estimates = estimates + torch.tensor([0.0, 1e-4, 0.1, 1.0, 10.0]).reshape(5, 1, 1) * torch.randn(
+        5, 3, 70_000, generator=generator
+    )
+    estimates[0] *= 1e-20
+    references[1] += 5.0
+    references[3, 0] = 0.0
+    references[3, 1] = 0.7
+    estimates[4, 0] = 0.0
+    estimates[4, 1] = 0.3
+    estimates[2, 2, 5] = math.nan
+    count = None if lengths is None else torch.tensor(lengths)
+    slow = _by_pairs(estimates.double(), references.double(), count, zero_mean)
+    fast = pairwise_si_snr(estimates, references, count, zero_mean=zero_mean)
+    assert fast.dtype == torch.float32
+    assert slow.isnan().tolist() == fast.isnan().tolist()
+    torch.testing.assert_close(fast.double(), slow, atol=0.01, rtol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("zero_mean", [True, False])
+def test_sums_give_the_gradient_of_every_pair(zero_mean: bool, generator: torch.Generator) -> None:
+    references = torch.randn(2, 3, 400, generator=generator, dtype=torch.float64)
+    estimates = references + torch.randn(2, 3, 400, generator=generator, dtype=torch.float64)
+    references[0, 1] = 0.0
+    estimates[1, 0] = 0.0
+    signals = (estimates.requires_grad_(), references.requires_grad_())
+    weights = torch.randn(2, 3, 3, generator=generator, dtype=torch.float64)
+    lengths = torch.tensor([400, 250])
+    found = []
+    for metric in (_by_pairs(*signals, lengths, zero_mean), pairwise_si_snr(*signals, lengths, zero_mean=zero_mean)):
+        total = (weights * metric).nan_to_num().sum()
+        found.append(torch.autograd.grad(total, signals))
+    for slow, fast in zip(*found, strict=True):
+        assert fast.isfinite().all()
+        torch.testing.assert_close(fast, slow, atol=1e-9, rtol=1e-6)
+
+
+@pytest.mark.parametrize("num_sources", [2, 3])
+def test_equal_mir_eval_and_fast_bss_eval(num_sources: int, generator: torch.Generator) -> None:
+    # A filter of one tap is a scale: the SDR of both is then SI-SNR without removal of the mean.
+    references = torch.randn(1, num_sources, 900, generator=generator, dtype=torch.float64)
+    estimates = permute(references, torch.randperm(num_sources, generator=generator).unsqueeze(0))
+    estimates = estimates + 0.7 * torch.randn(estimates.shape, generator=generator, dtype=torch.float64)
+    result = pit_pairwise(pairwise_si_snr(estimates, references, zero_mean=False))
+    values, order = fast_bss_eval.si_sdr(references.numpy(), estimates.numpy(), zero_mean=False, return_perm=True)
+    torch.testing.assert_close(result.values, torch.from_numpy(values), atol=1e-4, rtol=0)
+    assert result.permutation.tolist() == order.tolist()
+    _, _, _, order = mir_eval.separation.bss_eval_sources(references[0].numpy(), estimates[0].numpy())
+    assert result.permutation[0].tolist() == order.tolist()

@@ -19,7 +19,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from auriscope.metrics.ratios import si_snr
+from auriscope.metrics.pairs import pairwise_si_snr
 
 Method = Literal["auto", "brute", "hungarian"]
 _BRUTE_LIMIT = 4
@@ -47,6 +47,7 @@ def pairwise(
     ``lengths`` (batch,); the result is (batch, E, R). Raises ``ValueError`` for other ranks.
 
     >>> import torch
+    >>> from auriscope.metrics import si_snr
     >>> references = torch.tensor([[[1.0, -1.0, 1.0, -1.0], [1.0, 1.0, -1.0, -1.0]]])
     >>> pairwise(si_snr, references.flip(1), references).round().int().tolist()
     [[[-100, 100], [100, -100]]]
@@ -145,8 +146,7 @@ def pit_si_snr(
 
     Shapes: ``estimates`` (batch, E, time), ``references`` (batch, R, time), ``lengths`` (batch,); the values are
     (batch, R) in decibels, NaN for silent references (see :mod:`auriscope.metrics.ratios`). As a training loss take
-    ``-values[~is_silent(references, lengths)].mean()``, so that a NaN of the network itself is still seen. The
-    permutation is searched without gradient, so that only the matched pairs keep their graph.
+    ``-values[~is_silent(references, lengths)].mean()``, so that a NaN of the network itself is still seen.
 
     >>> import torch
     >>> references = torch.tensor([[[1.0, -1.0, 1.0, -1.0], [1.0, 1.0, -1.0, -1.0]]])
@@ -154,11 +154,7 @@ def pit_si_snr(
     >>> result.permutation.tolist(), result.values.round().tolist()
     ([[1, 0]], [[100.0, 100.0]])
     """
-    with torch.no_grad():
-        scores = pairwise(lambda e, r, n: si_snr(e, r, n, zero_mean=zero_mean, eps=eps), estimates, references, lengths)
-        permutation = best_permutation(scores)
-    values = si_snr(permute(estimates, permutation), references, lengths, zero_mean=zero_mean, eps=eps)
-    return PitResult(values, permutation)
+    return pit_pairwise(pairwise_si_snr(estimates, references, lengths, zero_mean=zero_mean, eps=eps))
 
 
 def _all_permutations(num_estimates: int, num_references: int, device: torch.device) -> Tensor:
