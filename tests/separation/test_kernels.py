@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from auriscope.separation.kernels import ChannelPReLU, DepthwiseConv, add_upsampled
+from auriscope.separation.kernels import ChannelPReLU, DepthwiseConv, ShiftedDepthwiseConv, add_upsampled
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 3, 7, 8])
@@ -52,3 +52,27 @@ def test_upsampled_frames_are_added_to_both_they_stand_for(num_frames: int) -> N
     x, half = torch.randn(2, num_frames, 3), torch.randn(2, (num_frames + 1) // 2, 3)
     expected = x + half.repeat_interleave(2, dim=1)[:, :num_frames]
     torch.testing.assert_close(add_upsampled(x, half), expected)
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "padding", "dilation"), [(3, 1, 1), (3, 8, 4), (5, 8, 4), (2, 3, 3), (3, 6, 2)]
+)
+def test_shifted_channels_are_torchs_convolution(kernel_size: int, padding: int, dilation: int) -> None:
+    torch.manual_seed(0)
+    ours = ShiftedDepthwiseConv(6, 6, kernel_size, padding=padding, dilation=dilation, groups=6).double()
+    theirs = nn.Conv1d(6, 6, kernel_size, padding=padding, dilation=dilation, groups=6).double()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 6, 40, dtype=torch.float64, requires_grad=True)
+    expected = theirs(x)
+    weights = torch.randn_like(expected)
+    torch.testing.assert_close(ours(x), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), expected)
+    gradients = []
+    for layer in (ours, theirs):
+        x.grad = None
+        layer.zero_grad()
+        (layer(x) * weights).sum().backward()
+        gradients.append([x.grad, *(parameter.grad for parameter in layer.parameters())])
+    for mine, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, other)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from auriscope.separation.kernels import ChannelPReLU, ShiftedDepthwiseConv
 from auriscope.separation.layers import (
     ACTIVATIONS,
     ChannelLayerNorm,
@@ -185,9 +186,9 @@ class TemporalConvBlock(nn.Module):
         self.surplus = 2 * padding - reach
         self.mirrored = reach // 2 if config.block_padding == "reflect" else 0
         self.expand = nn.Conv1d(config.bottleneck_channels, hidden, 1)
-        self.prelu1 = nn.PReLU()
+        self.prelu1 = ChannelPReLU()
         self.norm1 = norm(hidden)
-        self.depthwise = nn.Conv1d(
+        self.depthwise = ShiftedDepthwiseConv(
             hidden,
             hidden,
             config.block_kernel_size,
@@ -195,7 +196,7 @@ class TemporalConvBlock(nn.Module):
             dilation=dilation,
             groups=hidden,
         )
-        self.prelu2 = nn.PReLU()
+        self.prelu2 = ChannelPReLU()
         self.norm2 = norm(hidden)
         self.residual = nn.Conv1d(hidden, config.bottleneck_channels, 1) if has_residual else None
         self.skip = nn.Conv1d(hidden, config.skip_channels, 1) if config.skip_channels else None
@@ -212,10 +213,16 @@ class TemporalConvBlock(nn.Module):
         if self.surplus:
             x = x[..., : -self.surplus]
         x = self.norm2(self.prelu2(x), mask)
-        return (
-            None if self.residual is None else self.residual(x),
-            None if self.skip is None else self.skip(x),
-        )
+        if self.residual is None or self.skip is None:
+            return (
+                None if self.residual is None else self.residual(x),
+                None if self.skip is None else self.skip(x),
+            )
+        # Both at once read the channels once.
+        weight = torch.cat([self.residual.weight, self.skip.weight])
+        bias = torch.cat([cast(Tensor, self.residual.bias), cast(Tensor, self.skip.bias)])
+        residual, skip = F.conv1d(x, weight, bias).split([self.residual.out_channels, self.skip.out_channels], dim=1)
+        return residual, skip
 
 
 def mirror(x: Tensor, amount: int, lengths: Tensor | None = None) -> Tensor:

@@ -1,4 +1,6 @@
-"""Operations on frames (B, F, C), channels last, whose plain forms in torch are slow on a CPU.
+"""Operations on frames whose plain forms in torch are slow on a CPU.
+
+Frames are (B, F, C), channels last, but for :class:`ShiftedDepthwiseConv`, which takes (B, C, F).
 
 Backward passes are written out where torch's own cost many times as much as the sums that they are: for a depthwise
 convolution and for PReLU, whose weights' gradients are reductions over all frames.
@@ -42,7 +44,7 @@ class DepthwiseConv(nn.Conv1d):
 
 
 class ChannelPReLU(nn.PReLU):
-    """PReLU of frames (B, F, C) with one slope, or with one a channel."""
+    """PReLU of frames (B, F, C) with one slope, or with one a channel; with one slope, of any shape."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale what is negative; the shape stays."""
@@ -51,6 +53,26 @@ class ChannelPReLU(nn.PReLU):
             return _prelu(x, weight)
         activated: Tensor = _PReLU.apply(x, weight)  # type: ignore[no-untyped-call]
         return activated
+
+
+class ShiftedDepthwiseConv(nn.Conv1d):
+    """A convolution of every channel of (B, C, F) with its own short filter, stride 1, as a sum of shifted channels.
+
+    The same as ``torch.nn.Conv1d`` with ``groups`` equal to the channels, whose kernel for dilated filters takes ten
+    times as long as these sums on a CPU.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve channels (B, C, F) into (B, C, F + 2 padding - dilation (kernel_size - 1))."""
+        assert self.bias is not None
+        # Under autocast the channels may be bfloat16.
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        if x.device.type != "cpu":
+            return F.conv1d(x, weight, bias, padding=self.padding, dilation=self.dilation, groups=self.groups)
+        if not torch.is_grad_enabled():
+            return _sum_shifted(x, weight, bias, int(self.padding[0]), self.dilation[0])
+        convolved: Tensor = _ShiftedDepthwiseConv.apply(x, weight, bias, int(self.padding[0]), self.dilation[0])  # type: ignore[no-untyped-call]
+        return convolved
 
 
 def add_upsampled(x: Tensor, half: Tensor) -> Tensor:
@@ -131,3 +153,45 @@ class _PReLU(torch.autograd.Function):
         for_x = torch.where(x > 0, gradient, gradient * weight)
         for_weight = (x.clamp(max=0) * gradient).sum(tuple(range(x.ndim - 1)))
         return for_x, for_weight if weight.numel() > 1 else for_weight.sum(0, keepdim=True)
+
+
+def _sum_shifted(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, dilation: int) -> Tensor:
+    """Add up channels (B, C, F), each shifted by a tap's distance and scaled by the tap; zeros lie beyond the ends."""
+    padded = F.pad(x, (padding, padding))
+    num_taps = weight.shape[-1]
+    num_frames = padded.shape[-1] - (num_taps - 1) * dilation
+    if bias is None:
+        total = padded[..., :num_frames] * weight[:, 0, :1]
+    else:
+        total = torch.addcmul(bias[:, None], padded[..., :num_frames], weight[:, 0, :1])
+    for tap in range(1, num_taps):
+        first = tap * dilation
+        total.addcmul_(padded[..., first : first + num_frames], weight[:, 0, tap : tap + 1])
+    return total
+
+
+class _ShiftedDepthwiseConv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, padding: int, dilation: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.padding, ctx.dilation = padding, dilation
+        return _sum_shifted(x, weight, bias, padding, dilation)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        x, weight = ctx.saved_tensors
+        padding, dilation, num_frames = ctx.padding, ctx.dilation, x.shape[-1]
+        reach = (weight.shape[-1] - 1) * dilation
+        # Output frame t reads input frame t - padding + tap * dilation; the other way round, input frame t has the
+        # gradients of the output frames t + padding - tap * dilation, of those that there are.
+        padded = F.pad(gradient, (reach, reach))
+        for_weight = torch.empty_like(weight)
+        for_x: Tensor | None = None
+        for tap in range(weight.shape[-1]):
+            first = reach + padding - tap * dilation
+            read = padded[..., first : first + num_frames]
+            scale = weight[:, 0, tap : tap + 1]
+            for_x = read * scale if for_x is None else for_x.addcmul_(read, scale)
+            for_weight[:, 0, tap] = torch.linalg.vecdot(read, x, dim=-1).sum(0)
+        return for_x, for_weight, gradient.sum((0, 2)), None, None
