@@ -221,7 +221,9 @@ class TemporalConvBlock(nn.Module):
         # Both at once read the channels once.
         weight = torch.cat([self.residual.weight, self.skip.weight])
         bias = torch.cat([cast(Tensor, self.residual.bias), cast(Tensor, self.skip.bias)])
-        residual, skip = F.conv1d(x, weight, bias).split([self.residual.out_channels, self.skip.out_channels], dim=1)
+        both = F.conv1d(x, weight, bias)
+        num_residual = self.residual.out_channels
+        residual, skip = both[:, :num_residual], both[:, num_residual:]
         return residual, skip
 
 
