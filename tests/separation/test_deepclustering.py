@@ -23,7 +23,7 @@ def tiny(**values: Any) -> DeepClustering:
 
 
 def by_the_affinity_matrices(embeddings: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """The affinity loss with both matrices of all pairs of bins, for one example, mean over the pairs by their weights."""
+    """The loss of one example with both matrices of all pairs of bins, mean over the pairs by their weights."""
     pairs = weights[:, None].to(embeddings.dtype) * weights
     errors = (embeddings @ embeddings.T - targets @ targets.T).square()
     return (pairs * errors).sum() / pairs.sum()

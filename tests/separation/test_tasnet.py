@@ -23,7 +23,7 @@ def tiny(**values: Any) -> TasNet:
 
 
 def as_in_the_paper(model: TasNet, mixture: Tensor) -> Tensor:
-    """The paper's formulas for one mixture (time,) of whole segments: normalised segments, their norms put back at the end."""
+    """The paper's formulas for one mixture (time,) of whole segments, normalised, their norms put back."""
     config, masker = model.config, model.masker
     starts = range(0, len(mixture) - config.kernel_size + 1, config.stride)
     weights, norms = [], []
