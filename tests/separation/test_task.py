@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.audio import permutation_invariant_training, scale_invariant_signal_noise_ratio
 
 from auriscope.errors import RecipeError
+from auriscope.metrics.spectral import compressed_spectral_error
 from auriscope.separation.stems import absolute_objective
 from auriscope.separation.task import SeparationOptions, SeparationTask, build, separation_metrics
 from auriscope.training.config import TrainingConfig
@@ -46,6 +47,19 @@ def test_the_loss_is_minus_the_si_snr_of_the_best_permutation(sources: Tensor) -
     losses = SeparationTask(Given(estimates))(batch_of(sources), "main")  # type: ignore[arg-type]
     best, _ = permutation_invariant_training(estimates, sources, scale_invariant_signal_noise_ratio, eval_func="max")
     assert float(losses["loss"].detach()) == pytest.approx(-float(best.mean()), abs=1e-3)
+
+
+def test_the_spectral_term_is_added_for_the_best_permutation(sources: Tensor) -> None:
+    estimates = (sources + 0.3 * torch.randn(3, 2, 4000, generator=torch.Generator().manual_seed(1))).flip(1)
+    plain, weighted = (
+        SeparationTask(Given(estimates), SeparationOptions(spectral_weight=weight))(batch_of(sources), "main")  # type: ignore[arg-type]
+        for weight in (0.0, 20.0)
+    )
+    level = sources.sum(1, keepdim=True).square().mean(-1, keepdim=True).sqrt()
+    error = float(compressed_spectral_error(estimates.flip(1), sources, level=level).mean())
+    assert float(weighted["spectral_error"]) == pytest.approx(error, rel=1e-3)
+    assert float(weighted["loss"].detach()) == pytest.approx(float(plain["loss"].detach()) + 20.0 * error, rel=1e-3)
+    assert "spectral_error" not in plain
 
 
 def test_a_silent_talker_counts_for_nothing(sources: Tensor) -> None:
