@@ -21,6 +21,7 @@ FOLDER = Path(__file__).parents[2] / "recipes" / "separation"
 PATHS = sorted(FOLDER.glob("*.yaml"))
 
 
+@cache
 def whole(path: Path) -> dict[str, Any]:
     """A recipe's own values over those of its bases, whether it is complete or not."""
     values: Any = OmegaConf.load(path)

@@ -36,7 +36,7 @@ def chunked_image_sdr(estimates: Tensor, references: Tensor, chunk_frames: int) 
     if count == 0:
         raise ValueError(f"{references.shape[-1]} samples hold no chunk of {chunk_frames}")
     estimates, references = (
-        signal[..., : count * chunk_frames].double().unflatten(-1, (count, chunk_frames))
+        signal[..., : count * chunk_frames].double().reshape(*signal.shape[:-1], count, chunk_frames)
         for signal in (estimates, references)
     )
     energy = references.square().sum((2, 4))
