@@ -81,7 +81,8 @@ def test_what_is_separated_well_enough_hardly_pulls(sources: Tensor) -> None:
         task = SeparationTask(Given(near), SeparationOptions(max_si_snr_db=limit))  # type: ignore[arg-type]
         gradients.append(torch.autograd.grad(task(batch_of(sources), "main")["loss"], near)[0])
     capped, free = gradients
-    assert torch.allclose(capped, 1e-3 * free)
+    # Near 60 dB, float32 cancels all but four digits of a gradient of about 5e-4.
+    assert torch.allclose(capped, 1e-3 * free, atol=1e-6)
 
 
 def test_figures_are_improvements_over_the_mixture(sources: Tensor) -> None:
