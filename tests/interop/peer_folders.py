@@ -1,9 +1,9 @@
-"""Run by the peers' Python, not ours: make models of SpeechBrain's with random weights, as folders that it publishes.
+"""Run by the peers' Python, not ours: make models of SpeechBrain's with random weights, in folders as published.
 
     python peer_folders.py FOLDER
 
 writes FOLDER/<case>/ for every case below: hyperparams.yaml, a state dict a part, and outputs.pt with mixtures and what
-SpeechBrain's own inference gives for them, from that very folder.
+SpeechBrain's own inference gives for them, from that very folder; and FOLDER/torchaudio/ with a file of torchaudio's.
 """
 
 import sys
@@ -221,6 +221,25 @@ SEPARATORS = {
 ESTIMATORS = {"realm": realm(), "realm_other_range": realm(channels=16, low=-10, high=20)}
 
 
+def save_torchaudios(folder: Path) -> None:
+    """Write the state dict of torchaudio's Conv-TasNet, as published but for its sizes, and what it computes."""
+    import torch
+    from torchaudio.models import ConvTasNet
+
+    torch.manual_seed(0)
+    sizes = {"enc_num_feats": 24, "msk_num_feats": 12, "msk_num_hidden_feats": 20, "msk_num_stacks": 2}
+    model = ConvTasNet(num_sources=3, **sizes, msk_activate="relu").eval()
+    for parameter in model.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter) * (1 if parameter.ndim == 1 else parameter.std()))
+    mixtures = [torch.randn(2, length) * 0.2 for length in (1203, 2400)]
+    model.decoder.weight.mul_(0.2 / model(mixtures[0][:, None]).std())
+    home = folder / "torchaudio"
+    home.mkdir(parents=True)
+    torch.save(model.state_dict(), home / "conv_tasnet.pt")
+    outputs = [model(mixture[:, None]) for mixture in mixtures]
+    torch.save({"mixtures": mixtures, "outputs": outputs}, home / "outputs.pt")
+
+
 def main(folder: Path) -> None:
     import torch
     from hyperpyyaml import load_hyperpyyaml
@@ -229,6 +248,7 @@ def main(folder: Path) -> None:
 
     warnings.simplefilter("ignore")
     torch.set_grad_enabled(False)
+    save_torchaudios(folder)
     for case, text in {**SEPARATORS, **ESTIMATORS}.items():
         home = folder / case
         home.mkdir(parents=True)

@@ -70,3 +70,28 @@ def test_a_hub_address_gives_what_its_folder_gives(peer_folders: Path, monkeypat
         weights, expected = load(f"hf://{repository}").state_dict(), load(peer_folders / case).state_dict()
         assert weights.keys() == expected.keys()
         assert all(torch.equal(weights[name], expected[name]) for name in weights)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pth", "best.pt"])
+def test_asteroids_files_load_by_their_address(name: str, peer_outputs: Path, tmp_path: Path) -> None:
+    saved = read_tensors(peer_outputs / "dprnn_mulcat.pt")
+    torch.save(saved["checkpoint"], tmp_path / name)
+    # In a folder, a file is known by its name; a file that is named itself may have any.
+    addresses = [tmp_path / name] if name == "best.pt" else [tmp_path / name, tmp_path]
+    for address in addresses:
+        model = load(address)
+        with torch.no_grad():
+            torch.testing.assert_close(model(saved["mixtures"][0]), saved["estimates"][0], atol=1e-4, rtol=0)
+
+
+@pytest.mark.peers
+def test_a_file_of_torchaudios_gives_what_torchaudio_gives(peer_folders: Path) -> None:
+    model = load(peer_folders / "torchaudio" / "conv_tasnet.pt")
+    assert model.name == "separation/convtasnet"
+    assert (model.config.num_sources, model.config.num_repeats, model.config.sample_rate) == (3, 2, 8000)
+    saved = read_tensors(peer_folders / "torchaudio" / "outputs.pt")
+    for mixture, expected in zip(saved["mixtures"], saved["outputs"], strict=True):
+        assert 0.1 < expected.std() < 0.5
+        with torch.no_grad():
+            torch.testing.assert_close(model(mixture), expected, atol=1e-4, rtol=0)

@@ -16,6 +16,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"block_padding": "reflect", "block_kernel_size": 5, "input_norm": "channel"},
     {"block_padding": "late", "causal": True, "norm": "channel"},
     {"block_padding": "late", "input_norm": "channel", "skip_channels": 0},
+    {"edge_padding": 8},
 ]
 
 
@@ -114,6 +115,7 @@ def test_a_late_block_looks_half_its_reach_further_back() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"causal": True, "norm": "channel", "edge_padding": 8}, "edge_padding must be 0 or more"),
         ({"block_padding": "both"}, "block_padding is 'both'"),
         ({"input_norm": "none"}, "input_norm is 'none'"),
         ({"causal": True, "norm": "channel", "block_padding": "reflect"}, "cannot have the block_padding 'reflect'"),

@@ -332,3 +332,40 @@ def test_a_folder_separates_and_is_described_on_the_command_line(folder: Path, t
     assert gone.exit_code == 1
     assert "there is no such folder" in json.loads(gone.stdout)["error"]
     assert "there is no such folder" in gone.stderr
+
+
+def test_what_is_wrong_with_an_asteroid_file_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    torch.save({"model_name": "DPTNet2", "model_args": {}, "state_dict": {}}, path)
+    with pytest.raises(CheckpointError, match=r"model\.pth: Asteroid's DPTNet2 cannot be loaded"):
+        load(path)
+    with pytest.raises(CheckpointError, match="Asteroid's DPTNet2 cannot be loaded") as caught:
+        load(tmp_path)
+    assert str(caught.value).startswith(str(tmp_path))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=r"model\.pth: not a file of weights, or truncated"):
+        load(tmp_path)
+
+
+def test_a_torchaudio_network_of_other_sizes_is_refused(tmp_path: Path) -> None:
+    def weights(num_taps: int) -> dict[str, Tensor]:
+        block = "mask_generator.conv_layers.0"
+        return {
+            "encoder.weight": torch.zeros(4, 1, 16),
+            "decoder.weight": torch.zeros(4, 1, 16),
+            "mask_generator.input_conv.weight": torch.zeros(2, 4, 1),
+            f"{block}.conv_layers.0.weight": torch.zeros(3, 2, 1),
+            f"{block}.conv_layers.3.weight": torch.zeros(3, 1, num_taps),
+            f"{block}.skip_out.weight": torch.zeros(2, 3, 1),
+            "mask_generator.output_conv.bias": torch.zeros(8),
+        }
+
+    path = tmp_path / "conv_tasnet.pt"
+    torch.save(weights(3), path)
+    with pytest.raises(
+        CheckpointError, match=r"conv_tasnet\.pt: torchaudio's Conv-TasNet with 1 blocks, .* 8 blocks a"
+    ):
+        load(path)
+    torch.save({key: value for key, value in weights(3).items() if "skip_out" not in key}, path)
+    with pytest.raises(CheckpointError, match=r"not a Conv-TasNet of torchaudio's: 'mask_generator.*skip_out"):
+        load(path)

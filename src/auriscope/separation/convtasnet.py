@@ -41,7 +41,8 @@ class ConvTasNetConfig:
 
     ``block_padding`` is what a block's convolution sees beyond the ends: ``"zeros"``, as in the paper; ``"reflect"``,
     the frames mirrored (not causal); or ``"late"``, zeros, and all its taps half their reach later than a causal one's,
-    so that it sees the past alone, from half its reach back. The last two are SpeechBrain's.
+    so that it sees the past alone, from half its reach back. The last two are SpeechBrain's. ``edge_padding`` samples
+    of silence go before the mixture, and as many after it, once it is filled up to whole strides: torchaudio's.
     """
 
     sample_rate: int = 8000
@@ -61,6 +62,7 @@ class ConvTasNetConfig:
     mask_activation: str = "sigmoid"
     input_norm: str = "same"
     block_padding: str = "zeros"
+    edge_padding: int = 0
 
     def __post_init__(self) -> None:
         choice(self.norm, _NORMS, "norm")
@@ -71,6 +73,8 @@ class ConvTasNetConfig:
             raise ValueError("a causal network cannot have the norm 'global'; take 'channel' or 'cumulative'")
         if self.causal and self.block_padding == "reflect":
             raise ValueError("a causal network cannot have the block_padding 'reflect'; take 'zeros'")
+        if self.edge_padding < 0 or (self.causal and self.edge_padding):
+            raise ValueError("edge_padding must be 0 or more, and 0 in a causal network")
         if self.block_kernel_size % 2 == 0 and (not self.causal or self.block_padding == "late"):
             raise ValueError("block_kernel_size must be odd, unless the network is causal")
 
@@ -121,6 +125,19 @@ class ConvTasNet(MaskingModel, name="separation/convtasnet"):
         filters = (config.num_filters, config.kernel_size, config.stride)
         encoder = Encoder(*filters, activation=config.encoder_activation)
         super().__init__(config, encoder, TemporalConvMasker(config), Decoder(*filters))
+
+    def forward(self, mixture: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Separate a mixture (B, time) in [-1, 1] into estimates (B, S, time); see :class:`MaskingModel`."""
+        edge, stride, num_samples = self.config.edge_padding, self.config.stride, mixture.shape[-1]
+        if not edge:
+            return super().forward(mixture, lengths)
+        padding = (edge, edge + -num_samples % stride)
+        if lengths is None:
+            return super().forward(F.pad(mixture, padding))[..., edge : edge + num_samples]
+        valid = length_mask(lengths, num_samples)
+        padded = F.pad(mixture.masked_fill(~valid, 0), padding)
+        estimates = super().forward(padded, lengths + -lengths % stride + 2 * edge)
+        return estimates[..., edge : edge + num_samples] * valid[:, None]
 
 
 class TemporalConvMasker(nn.Module):

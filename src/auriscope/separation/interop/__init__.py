@@ -9,6 +9,7 @@ from auriscope.separation.interop.asteroid import from_asteroid
 from auriscope.separation.interop.files import FILE_PATTERNS, recognise
 from auriscope.separation.interop.foreign import Foreign, read_tensors
 from auriscope.separation.interop.speechbrain import from_speechbrain, from_speechbrain_sepformer
+from auriscope.separation.interop.torchaudio import from_torchaudio
 
 __all__ = [
     "FILE_PATTERNS",
@@ -16,6 +17,7 @@ __all__ = [
     "from_asteroid",
     "from_speechbrain",
     "from_speechbrain_sepformer",
+    "from_torchaudio",
     "read_tensors",
     "recognise",
 ]

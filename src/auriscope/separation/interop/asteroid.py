@@ -49,34 +49,20 @@ _ASTEROID_DPRNN = (
     (r"masker\.mask_net\.", "masker.to_mask."),
     *_NORM_WEIGHTS,
 )
-_UBLOCK = (
-    (r"masker\.sm\.(\d+)\.proj_1x1\.conv\.", r"masker.blocks.\1.expand."),
-    (r"masker\.sm\.(\d+)\.proj_1x1\.norm\.", r"masker.blocks.\1.expand_norm."),
-    (r"masker\.sm\.(\d+)\.proj_1x1\.act\.", r"masker.blocks.\1.expand_prelu."),
-    (r"masker\.sm\.(\d+)\.spp_dw\.(\d+)\.conv\.", r"masker.blocks.\1.convolutions.\2."),
-    (r"masker\.sm\.(\d+)\.spp_dw\.(\d+)\.norm\.", r"masker.blocks.\1.norms.\2."),
-    (r"masker\.sm\.(\d+)\.final_norm\.norm\.", r"masker.blocks.\1.sum_norm."),
-    (r"masker\.sm\.(\d+)\.final_norm\.act\.", r"masker.blocks.\1.sum_prelu."),
-)
-_ASTEROID_SUDORMRF = (
+_ASTEROID_DPTNET = (
     *_FILTERBANK,
-    (r"masker\.ln\.", "masker.norm."),
-    (r"masker\.l1\.", "masker.bottleneck."),
-    *_UBLOCK,
-    (r"masker\.sm\.(\d+)\.conv_1x1_exp\.conv\.", r"masker.blocks.\1.reduce."),
-    (r"masker\.sm\.(\d+)\.conv_1x1_exp\.norm\.", r"masker.blocks.\1.reduce_norm."),
-    (r"masker\.sm\.(\d+)\.module_act\.norm\.", r"masker.blocks.\1.output_norm."),
-    (r"masker\.sm\.(\d+)\.module_act\.act\.", r"masker.blocks.\1.output_prelu."),
-    (r"masker\.reshape_before_masks\.", "masker.to_features."),
-    (r"masker\.m\.", "masker.along_features."),
-)
-_ASTEROID_SUDORMRF_IMPROVED = (
-    *_FILTERBANK,
-    (r"masker\.ln\.", "masker.norm."),
-    *_UBLOCK,
-    (r"masker\.sm\.(\d+)\.res_conv\.", r"masker.blocks.\1.reduce."),
-    (r"masker\.mask_net\.0\.", "masker.prelu."),
-    (r"masker\.mask_net\.1\.", "masker.to_masks."),
+    (r"masker\.in_norm\.", "masker.norm."),
+    (r"masker\.layers\.(\d+)\.0\.", r"masker.intra.\1."),
+    (r"masker\.layers\.(\d+)\.1\.", r"masker.inter.\1."),
+    (r"\.mha\.in_proj_", ".qkv."),
+    (r"\.mha\.out_proj\.", ".out."),
+    (r"\.norm_mha\.", ".attention_norm."),
+    (r"\.norm_ff\.", ".feedforward_norm."),
+    (r"(masker\.int(?:ra|er)\.\d+)\.linear\.", r"\1.projection."),
+    (r"masker\.first_out\.0\.", "masker.prelu."),
+    (r"masker\.first_out\.1\.", "masker.to_sources."),
+    (r"masker\.net_out\.0\.", "masker.output."),
+    (r"masker\.net_gate\.0\.", "masker.gate."),
     *_NORM_WEIGHTS,
 )
 _UBLOCK = (
@@ -114,8 +100,8 @@ _ASTEROID_SUDORMRF_IMPROVED = (
 def from_asteroid(checkpoint: Mapping[str, Any]) -> Foreign:
     """Translate what Asteroid's models save: a mapping with ``model_name``, ``model_args`` and ``state_dict``.
 
-    ConvTasNet, DPRNNTasNet, SuDORMRFNet and SuDORMRFImprovedNet with free filterbanks; other models and variants
-    raise ``CheckpointError``.
+    ConvTasNet, DPRNNTasNet, DPTNet, SuDORMRFNet and SuDORMRFImprovedNet with free filterbanks; other models and
+    variants raise ``CheckpointError``.
     """
     try:
         name, given, weights = checkpoint["model_name"], dict(checkpoint["model_args"]), checkpoint["state_dict"]
@@ -126,6 +112,7 @@ def from_asteroid(checkpoint: Mapping[str, Any]) -> Foreign:
     readers = {
         "ConvTasNet": _asteroid_convtasnet,
         "DPRNNTasNet": _asteroid_dprnn,
+        "DPTNet": _asteroid_dptnet,
         "SuDORMRFNet": _asteroid_sudormrf,
         "SuDORMRFImprovedNet": _asteroid_sudormrf_improved,
     }
@@ -184,6 +171,24 @@ def _asteroid_dprnn(arguments: _Arguments) -> tuple[str, dict[str, Any], Renames
     return "separation/dprnn", config, _ASTEROID_DPRNN
 
 
+def _asteroid_dptnet(arguments: _Arguments) -> tuple[str, dict[str, Any], Renames]:
+    chunk_size = arguments.take("chunk_size", 100)
+    config = {
+        **arguments.filterbank(num_filters=64, encoder_activation="relu"),
+        "num_heads": arguments.take("n_heads", 4),
+        "hidden_size": arguments.take("ff_hid", 256),
+        "chunk_size": chunk_size,
+        "hop_size": arguments.take("hop_size", None) or chunk_size // 2,
+        "num_blocks": arguments.take("n_repeats", 6),
+        "bidirectional": bool(arguments.take("bidirectional", True)),
+        "dropout": float(arguments.take("dropout", 0)),
+        "norm": arguments.norm(),
+        "feedforward_activation": arguments.take("ff_activation", "relu"),
+        "mask_activation": arguments.take("mask_act", "relu"),
+    }
+    return "separation/dptnet", config, _ASTEROID_DPTNET
+
+
 def _asteroid_sudormrf(arguments: _Arguments) -> tuple[str, dict[str, Any], Renames]:
     config = _sudormrf_config(arguments, "original", mask_activation="softmax")
     # Asteroid obeys no other stride here.
@@ -231,7 +236,13 @@ class _Arguments:
             raise CheckpointError(f"Asteroid's {self.model} with norm_type={name!r} cannot be loaded")
         return _NORMS[name]
 
-    def filterbank(self, num_filters: int, kernel_size: int = 16, stride: int | None = 8) -> dict[str, Any]:
+    def filterbank(
+        self,
+        num_filters: int,
+        kernel_size: int = 16,
+        stride: int | None = 8,
+        encoder_activation: str | None = None,
+    ) -> dict[str, Any]:
         self.take("in_chan", None)
         kernel_size = self.take("kernel_size", kernel_size)
         return {
@@ -241,7 +252,7 @@ class _Arguments:
             "num_filters": self.take("n_filters", num_filters),
             "kernel_size": kernel_size,
             "stride": self.take("stride", stride) or kernel_size // 2,
-            "encoder_activation": self.take("encoder_activation", None) or "linear",
+            "encoder_activation": self.take("encoder_activation", encoder_activation) or "linear",
         }
 
     def finish(self) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from auriscope.pretrained.foreign import is_state_dict
 from auriscope.separation.interop import speechbrain
 from auriscope.separation.interop.asteroid import from_asteroid
 from auriscope.separation.interop.foreign import Foreign, read_tensors
+from auriscope.separation.interop.torchaudio import from_torchaudio, is_torchaudio
 
 _NAMES = ("pytorch_model.bin", "model.pth")
 _SUFFIXES = (".bin", ".pth", ".pt", ".th", ".ckpt")
@@ -19,9 +21,9 @@ FILE_PATTERNS = (*speechbrain.FILE_PATTERNS, *_NAMES)
 def recognise(path: Path) -> Foreign | None:
     """Read another toolkit's separator from a folder or file; None where it is none that is known.
 
-    SpeechBrain's are folders with ``hyperparams.yaml`` and ``<part>.ckpt``; Asteroid's are files, whatever their name,
-    or folders with ``pytorch_model.bin`` or ``model.pth``. Raises ``CheckpointError`` for one that is damaged, not
-    whole, or of a model that cannot be loaded.
+    SpeechBrain's are folders with ``hyperparams.yaml`` and ``<part>.ckpt``; Asteroid's and torchaudio's are files,
+    whatever their name, or folders with ``pytorch_model.bin`` or ``model.pth``. Raises ``CheckpointError`` for one that
+    is damaged, not whole, or of a model that cannot be loaded.
     """
     if path.is_dir():
         found = speechbrain.recognise(path)
@@ -34,4 +36,6 @@ def recognise(path: Path) -> Foreign | None:
     content = read_tensors(path)
     if isinstance(content, Mapping) and {"model_name", "state_dict"} <= content.keys():
         return from_asteroid(content)
+    if is_state_dict(content) and is_torchaudio(content):
+        return from_torchaudio(content)
     return None
