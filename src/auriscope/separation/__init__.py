@@ -19,6 +19,7 @@ from auriscope.separation.sudormrf import SuDoRMRF, SuDoRMRFConfig
 from auriscope.separation.tasnet import TasNet, TasNetConfig
 from auriscope.separation.twostep import TwoStep, TwoStepConfig
 from auriscope.separation.vsunos import VSUNOS, VSUNOSConfig
+from auriscope.separation.wavesplit import Wavesplit, WavesplitConfig
 
 __all__ = [
     "DPRNN",
@@ -55,4 +56,6 @@ __all__ = [
     "TwoStep",
     "TwoStepConfig",
     "VSUNOSConfig",
+    "Wavesplit",
+    "WavesplitConfig",
 ]

@@ -91,7 +91,7 @@ class OwnLosses(Protocol):
 
 @runtime_checkable
 class OwnMetrics(Protocol):
-    """What a model offers that is not validated by SI-SNR: metrics per example, and which of them chooses the weights."""
+    """What a model not validated by SI-SNR offers: metrics per example, and which of them chooses the weights."""
 
     selection_metric: ClassVar[str]
     higher_is_better: ClassVar[bool]
