@@ -40,6 +40,7 @@ def make_page(
     name: str = "talk.wav",
     seconds: float = 3.0,
     amplitude: float = 0.2,
+    enhanced: bool = False,
     **changes: Any,
 ) -> ListenResult:
     """Write a page about two noises that take turns."""
@@ -56,7 +57,12 @@ def make_page(
         tracks.append(ListenTrack(str(path), 8.3 - 6 * index, 1.5, index == 0, None, turns, -20.0, -3.0))
     recording = folder / "input.wav"
     write(recording, noise.sum(0), rate)
-    surveys = [survey([signal], rate, len(signal)) for signal in (noise.sum(0), *noise)]
+    heard = [noise.sum(0), *noise]
+    if enhanced:
+        write(folder / "enhanced.wav", noise.sum(0), rate)
+        changes = {"enhanced": str(folder / "enhanced.wav"), "enhancer": "separation/some.enhancer", **changes}
+        heard.append(noise.sum(0))
+    surveys = [survey([signal], rate, len(signal)) for signal in heard]
     result = ListenResult(
         input=f"somewhere/{name}",
         report=str(folder / "report.html"),
@@ -207,7 +213,7 @@ def browser() -> Iterator[Any]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_axe_finds_nothing(browser: Any, tmp_path: Path, scheme: str, width: int) -> None:
-    make_page(tmp_path)
+    make_page(tmp_path, enhanced=scheme == "dark")
     # The page's own policy forbids foreign scripts; only this test may bring axe in.
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=True)
     page = context.new_page()
