@@ -85,6 +85,21 @@ def test_the_room_imports_no_torch_until_it_mixes() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_noise_that_is_speech_or_shares_alike_is_not_trained_on(tmp_path: Path) -> None:
+    folder = tmp_path / "sound_events"
+    folder.mkdir()
+    rows = [
+        ("a.opus", "vehicle", "CC BY 3.0", "train"),
+        ("b.opus", "human_voice", "CC BY 3.0", "train"),
+        ("c.opus", "water", "CC BY-SA 3.0", "train"),
+        ("d.opus", "water", "CC BY-SA 3.0", "test"),
+    ]
+    entries = [Entry(name, split, 1.0, label=label, more={"licence": licence}) for name, label, licence, split in rows]
+    write_manifest(folder / "manifest.csv", entries)
+    assert [clip.name for clip in noise_clips("train", corpus="sound_events", root=tmp_path)] == ["a.opus"]
+    assert [clip.name for clip in noise_clips("test", corpus="sound_events", root=tmp_path)] == ["d.opus"]
+
+
 @pytest.mark.corpora
 def test_no_training_voice_is_in_an_evaluation_split(real_corpora: Path) -> None:
     trained = {

@@ -146,6 +146,28 @@ def test_short_utterances_begin_anywhere(corpora: Path) -> None:
     assert (mixer.batch(0)["sources"].abs().amax(-1) > 0).all()
 
 
+def test_enhancement_draws_corpora_tilts_and_babble_of_noise(corpora: Path, shared_cache: Path) -> None:
+    plain = {"corpora": CORPORA, "num_sources": 1, "noise_probability": 1.0}
+    rich = {"noise_corpora": ("noise", "noise"), "noise_tilt_db_per_octave": (-5, 3), "babble_probability": 0.5}
+    noises = [DynamicMixer(MixingConfig(**plain, **rich)).draw(index, 0).noise for index in range(60)]
+    assert {noise.clip for noise in noises if noise} == {0, 1}
+    assert all(noise is not None and -5 <= noise.tilt_db_per_octave <= 3 for noise in noises)
+    babbles = [noise.babble for noise in noises if noise and noise.babble]
+    assert 15 < len(babbles) < 45
+    assert {len(babble) for babble in babbles} <= set(range(3, 11))
+    quiet = DynamicMixer(MixingConfig(**plain)).draw(0, 0).noise
+    assert quiet is not None
+    assert (quiet.tilt_db_per_octave, quiet.babble) == (0.0, ())
+
+
+def test_early_targets_leave_the_mixture_as_it_is(corpora: Path) -> None:
+    config = MixingConfig(**{**EVERYTHING, "num_sources": 1, "room_probability": 1.0})
+    image = DynamicMixer(config).batch(0)
+    early = DynamicMixer(dataclasses.replace(config, target="early")).batch(0)
+    torch.testing.assert_close(early["mixture"], image["mixture"])
+    assert (early["noise"].square().mean(-1) > image["noise"].square().mean(-1)).all()
+
+
 def test_synthetic_voices_need_no_data(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AURISCOPE_CORPORA", raising=False)
     config = MixingConfig(corpora=("synthetic",), sample_rate=8_000, split="valid", segment_seconds=1.0, batch_size=2)
@@ -174,6 +196,9 @@ def test_too_few_talkers_are_an_error(corpora: Path) -> None:
         ({"batch_size": 0}, "batch_size must be above zero"),
         ({"ramp_batches": (30, 10)}, "ramp_batches must be two numbers"),
         ({"corpora": ()}, "corpora must name one"),
+        ({"noise_corpora": ()}, "noise_corpora must name one"),
+        ({"babble_probability": -1}, "babble_probability must lie between 0 and 1"),
+        ({"target": "dry"}, "target must be one of image, early"),
         ({"num_sources": 2, "min_sources": 3}, "min_sources must lie between"),
         ({"contrast_batches": (3, 3)}, "contrast_batches must be two numbers"),
     ],
