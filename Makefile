@@ -55,6 +55,10 @@ bench: install ## print every figure of the documentation, side by side with its
 	$(BIN)/python benchmarks/peer_speed.py
 	$(BIN)/python benchmarks/talker_swaps.py --model $(SEPARATOR)
 	$(BIN)/python benchmarks/mixing_speed.py
+	$(BIN)/python benchmarks/pit_speed.py
+	$(BIN)/python benchmarks/classical_speed.py
+	$(BIN)/python benchmarks/note_transcription.py
+	$(BIN)/python benchmarks/ica_series.py
 
 shipped: install ## train every shipped model for MINUTES=60 in all, the neediest first, going on where it stopped
 	$(BIN)/python -m auriscope.verbs.shipped --minutes $(MINUTES)
