@@ -23,6 +23,7 @@ SMALL_SEPFORMER = {
     "inter_dffn": 48,
 }
 SMALL_SUDORMRF = {"n_src": 2, "n_filters": 24, "bn_chan": 12, "num_blocks": 3, "upsampling_depth": 3}
+SMALL_DPTNET = {"n_src": 2, "n_filters": 16, "n_heads": 2, "ff_hid": 10, "chunk_size": 20, "n_repeats": 2}
 CASES = {
     "convtasnet_default": ("ConvTasNet", {"n_src": 2}),
     "convtasnet_three_sources": ("ConvTasNet", {**SMALL_CONVTASNET, "n_src": 3, "mask_act": "relu"}),
@@ -41,6 +42,18 @@ CASES = {
         {**SMALL_DPRNN, "rnn_type": "GRU", "bidirectional": False, "num_layers": 2, "norm_type": "cLN"},
     ),
     "dprnn_uneven_hop": ("DPRNNTasNet", {**SMALL_DPRNN, "hop_size": 7, "n_src": 3, "encoder_activation": "relu"}),
+    "dptnet_default": ("DPTNet", {"n_src": 2}),
+    "dptnet_three_sources": ("DPTNet", {**SMALL_DPTNET, "n_src": 3, "hop_size": 7, "mask_act": "sigmoid"}),
+    "dptnet_one_way": (
+        "DPTNet",
+        {
+            **SMALL_DPTNET,
+            "bidirectional": False,
+            "norm_type": "cLN",
+            "ff_activation": "tanh",
+            "encoder_activation": None,
+        },
+    ),
     "sudormrf_default": ("SuDORMRFNet", {"n_src": 2}),
     "sudormrf_three_sources": ("SuDORMRFNet", {**SMALL_SUDORMRF, "n_src": 3, "kernel_size": 16, "mask_act": "sigmoid"}),
     "sudormrf_one_width": ("SuDORMRFNet", {**SMALL_SUDORMRF, "bn_chan": 24, "upsampling_depth": 1}),

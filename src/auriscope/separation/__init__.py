@@ -8,6 +8,7 @@ from auriscope.separation.counter import TalkerCountConfig, TalkerCountNet
 from auriscope.separation.deepcasa import DeepCASA, DeepCASAConfig
 from auriscope.separation.deepclustering import DeepClustering, DeepClusteringConfig
 from auriscope.separation.dprnn import DPRNN, DPRNNConfig
+from auriscope.separation.dptnet import DPTNet, DPTNetConfig
 from auriscope.separation.furcanext import FurcaNeXt, FurcaNeXtConfig
 from auriscope.separation.ica import ICA, ICAConfig
 from auriscope.separation.maskdnn import MaskDNN, MaskDNNConfig
@@ -31,6 +32,8 @@ __all__ = [
     "ConvTasNet",
     "ConvTasNetConfig",
     "DPRNNConfig",
+    "DPTNet",
+    "DPTNetConfig",
     "DeepCASA",
     "DeepCASAConfig",
     "DeepClustering",

@@ -98,18 +98,18 @@ class PaddingEncoder(Encoder):
     def __init__(self, config: SuDoRMRFConfig) -> None:
         activation = "relu" if config.variant == "original" else "linear"
         super().__init__(config.num_filters, config.kernel_size, config.stride, activation)
-        self.half = config.kernel_size // 2
-        self.multiple = math.lcm(max(1, self.half), 2**config.depth)
+        self.margin = config.kernel_size // 2
+        self.multiple = math.lcm(max(1, self.margin), 2**config.depth)
 
     def num_frames(self, lengths: Tensor) -> Tensor:
         """Frames (B,) that recordings of ``lengths`` (B,) samples have on their own."""
         padded = (lengths + self.multiple - 1) // self.multiple * self.multiple
-        return super().num_frames(padded + 2 * self.half)
+        return super().num_frames(padded + 2 * self.margin)
 
     def forward(self, mixture: Tensor) -> Tensor:
         """Analyse a mixture (B, time) into features (B, N, F), which lie in memory as (B, F, N)."""
         surplus = -mixture.shape[-1] % self.multiple
-        mixture = F.pad(mixture, (self.half, self.half + surplus))
+        mixture = F.pad(mixture, (self.margin, self.margin + surplus))
         frames = mixture.unfold(-1, self.kernel_size, self.stride)
         return ACTIVATIONS[self.activation](F.linear(frames, self.weight[:, 0])).transpose(1, 2)
 
@@ -119,11 +119,11 @@ class TrimmingDecoder(Decoder):
 
     def __init__(self, config: SuDoRMRFConfig) -> None:
         super().__init__(config.num_filters, config.kernel_size, config.stride)
-        self.half = config.kernel_size // 2
+        self.margin = config.kernel_size // 2
 
     def forward(self, features: Tensor, num_samples: int) -> Tensor:
         """Synthesise features (B, S, F, N) into ``num_samples`` samples (B, S, num_samples)."""
-        return super().forward(features, self.half + num_samples)[..., self.half :]
+        return super().forward(features, self.margin + num_samples)[..., self.margin :]
 
 
 class ResamplingMasker(nn.Module):
@@ -138,6 +138,7 @@ class ResamplingMasker(nn.Module):
         super().__init__()
         filters, channels = config.num_filters, config.bottleneck_channels
         self.num_sources, self.original = config.num_sources, config.variant == "original"
+        self.depth = config.depth
         self.mask_activation = config.mask_activation or ("softmax" if self.original else "relu")
         self.norm = GlobalLayerNorm(filters, channels_last=True)
         self.bottleneck = nn.Linear(filters, channels)
@@ -155,7 +156,7 @@ class ResamplingMasker(nn.Module):
         masks = None
         if frame_lengths is not None:
             masks = [length_mask(frame_lengths, num_frames)[..., None]]
-            for _ in range(len(self.blocks[0].convolutions) - 1 if len(self.blocks) else 0):
+            for _ in range(self.depth - 1):
                 # Half as many frames, rounded up.
                 frame_lengths, num_frames = (frame_lengths + 1) // 2, (num_frames + 1) // 2
                 masks.append(length_mask(frame_lengths, num_frames)[..., None])
