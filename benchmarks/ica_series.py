@@ -40,8 +40,8 @@ def main() -> None:
     # Prices are not stationary, their differences are: ICA takes returns.
     array = torch.from_numpy(returns).float().unsqueeze(0)
     model = ICA(ICAConfig(num_channels=6, num_sources=4)).fit(array)
-    # Volatile factors at the first price come first; their sign and scale are those of that price.
-    found = model.separate(array)[0].numpy()
+    # Not separate, which leaves the mean out: a mean return is the drift of a price.
+    found = model.unmixing.numpy() @ returns
     correlation = np.corrcoef(factors, found)[:4, 4:]
     rows, columns = linear_sum_assignment(-np.abs(correlation))
     print(f"{options.days} days, 6 prices, 4 factors: |correlation| of each with what was found for it")

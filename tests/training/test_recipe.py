@@ -238,3 +238,9 @@ def test_a_base_that_cannot_be_is_named(tmp_path, base, message):
     (tmp_path / "own.yaml").write_text(f"base: {base}\n")
     with pytest.raises(RecipeError, match=message):
         read_recipe(tmp_path / "own.yaml")
+
+
+def test_a_system_that_is_fitted_is_not_trained(path):
+    recipe = read_recipe(path, ["task=separation", "model.architecture=separation/ica", "model.config={}"])
+    with pytest.raises(RecipeError, match="separation/ica is not trained by gradients"):
+        build_model(recipe)

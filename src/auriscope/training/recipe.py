@@ -185,6 +185,8 @@ def build_model(recipe: Recipe) -> Any:
         architecture = model_class(recipe.model.architecture)
     except CheckpointError as error:
         raise RecipeError(f"model.architecture: {error}") from error
+    if architecture.fitted:
+        raise RecipeError(f"model.architecture: {architecture.name} is not trained by gradients: fit it in Python")
     config = parse(architecture.Config, recipe.model.config, "model.config")
     # Only the model's weights: whatever else is random in the process is not this function's to fix.
     with torch.random.fork_rng(devices=[]):
