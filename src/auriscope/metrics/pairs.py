@@ -106,8 +106,8 @@ class _Sums(torch.autograd.Function):
             totals += part.sum(-1)
             energies += torch.linalg.vector_norm(part, dim=-1).square_()
             products += part[:, :num_estimates] @ part[:, num_estimates:].mT
-        # Nothing is silent whose energy without its mean is more than what a silent signal could have: then the extremes
-        # need not be known, and any that are not silent do. On other devices the question would wait for the answer.
+        # Nothing is silent whose energy without its mean is more than what a silent signal could have: then the
+        # extremes need not be known, and any that are not silent do. On other devices the question would wait.
         count = valid.sum(-1).double() if valid is not None else energies.new_full((1, 1), time)
         rounding = 64 * torch.finfo(torch.promote_types(estimates.dtype, torch.float32)).eps
         centred = energies - totals.square() / count.clamp(min=1)

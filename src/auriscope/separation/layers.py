@@ -127,9 +127,9 @@ class GlobalLayerNorm(nn.Module):
         x = x.float()
         if mask is None:
             # torch.var_mean takes ten times as long on a CPU. Adding up a dimension at a time keeps the rounding small.
-            count = x[0].numel()
-            mean = x.sum(dims, keepdim=True) / count
-            power = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square().sum(dims, keepdim=True) / count
+            size = x[0].numel()
+            mean = x.sum(dims, keepdim=True) / size
+            power = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square().sum(dims, keepdim=True) / size
             variance = (power - mean.square()).clamp(min=0)
         else:
             weights = mask.to(x.dtype)

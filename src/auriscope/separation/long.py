@@ -164,7 +164,7 @@ def separate_chunk(start: int, mixture: Array, separator: Separator, config: Lon
         raise AuriscopeError("the model returned NaN or infinity; its weights are damaged or the recording is extreme")
     output = output[0, :, :length]
     if (config.level or ("model" if num_sources == 1 else "mixture")) == "model":
-        return Chunk(start, mixture, output / gain)
+        return Chunk(start, mixture, (output / gain).astype(np.float32))
     return Chunk(start, mixture, match_level(output, mixture, consistent=config.consistent))
 
 

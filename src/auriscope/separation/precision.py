@@ -1,8 +1,8 @@
 """Run a separator in bfloat16 or with eight-bit weights, from outside, whatever its architecture.
 
 bfloat16 halves what is read and written, and CPUs with AVX-512 BF16 or AMX, and GPUs, multiply it in hardware.
-Eight-bit weights (dynamic quantisation: the activations are scaled at every call) pay where large matrices dominate, as in
-transformers. What either costs in SI-SNRi and gains in time for the shipped models is what
+Eight-bit weights (dynamic quantisation: the activations are scaled at every call) pay where large matrices dominate,
+as in transformers. What either costs in SI-SNRi and gains in time for the shipped models is what
 ``benchmarks/precision.py`` prints.
 """
 

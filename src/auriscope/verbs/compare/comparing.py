@@ -28,6 +28,7 @@ from auriscope.verbs.compare.results import (
     read_curve,
     write_text,
 )
+from auriscope.verbs.defaults import require_separator
 from auriscope.verbs.evaluate import Figure, evaluate
 
 OnProgress = Callable[[str, float], None]
@@ -116,11 +117,10 @@ def _measured(
     label: str, address: str, sets: Sequence[str], options: CompareOptions, memory: _Memory, tell: OnProgress
 ) -> ComparedModel:
     model = load(address, offline=options.offline or None)
-    if model.name.split("/")[0] != "separation" or not hasattr(model.config, "num_sources"):
-        raise AuriscopeError(f"{address}: is no separation model, and only those can be compared")
+    require_separator(model, address)
     print_of = fingerprint(model)
     tell("operations", 0.0)
-    macs = memory.get(["macs", print_of], lambda: macs_per_second(model))
+    macs = memory.get(["macs", _kind(model)], lambda: macs_per_second(model))
     figures: dict[str, dict[str, Figure]] = {}
     errors: dict[str, str] = {}
     steps = len(sets) + len(options.durations_seconds)
@@ -142,7 +142,7 @@ def _measured(
             errors[name] = str(error)
         else:
             figures[name] = {figure: Figure(**value) for figure, value in values.items()}
-    costs = _costs(address, print_of, options, memory, lambda text, done: tell(text, (len(sets) + done) / steps))
+    costs = _costs(address, model, options, memory, lambda text, done: tell(text, (len(sets) + done) / steps))
     return ComparedModel(
         label=label,
         address=address,
@@ -159,7 +159,7 @@ def _measured(
     )
 
 
-def _costs(address: str, print_of: str, options: CompareOptions, memory: _Memory, tell: OnProgress) -> tuple[Cost, ...]:
+def _costs(address: str, model: Model, options: CompareOptions, memory: _Memory, tell: OnProgress) -> tuple[Cost, ...]:
     threads = options.threads or torch.get_num_threads()
     limit_gib = options.memory_limit_gib or _MEMORY_SHARE * available_mib() / 1024
     found: list[Cost] = []
@@ -180,7 +180,14 @@ def _costs(address: str, print_of: str, options: CompareOptions, memory: _Memory
             )
             return dataclasses.asdict(measured)
 
-        key = ["cost", print_of, str(duration), str(threads), str(options.memory_limit_gib), str(options.limit_seconds)]
+        key = [
+            "cost",
+            _kind(model),
+            str(duration),
+            str(threads),
+            str(options.memory_limit_gib),
+            str(options.limit_seconds),
+        ]
         found.append(Cost(**memory.get(key, pass_over)))
     return tuple(found)
 
@@ -201,9 +208,14 @@ def _written(
     return CompareResult(tuple(models), sets, str(folder / page.NAME), tuple(str(folder / name) for name in files))
 
 
+def _kind(model: Model) -> str:
+    """What cost depends on: the weights change neither time nor memory."""
+    return f"{__version__} {model.name} {model.config!r}"
+
+
 def fingerprint(model: Model) -> str:
-    """A hash of a model's configuration and weights, by which measurements are remembered."""
-    digest = hashlib.sha256(f"{__version__} {model.name} {model.config!r}".encode())
+    """A hash of a model's configuration and weights, by which figures are remembered."""
+    digest = hashlib.sha256(_kind(model).encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
