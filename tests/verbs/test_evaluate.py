@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from auriscope.data.items import EvaluationItem
+from auriscope.data.items import EvaluationItem, EvaluationSet
 from auriscope.data.synthetic import voice
 from auriscope.errors import AuriscopeError
 from auriscope.metrics import pesq, stoi
@@ -25,6 +25,7 @@ class Leaky:
     """Separates low from high, and lets a tenth of the other through."""
 
     name = "separation/leaky"
+    instead = ""
     config = types.SimpleNamespace(sample_rate=RATE, num_sources=2)
 
     def __call__(self, mixture: torch.Tensor) -> torch.Tensor:
@@ -51,7 +52,23 @@ class Judge:
         return Prediction(score, torch.ones_like(score), torch.zeros(*score.shape, len(REASONS), dtype=torch.bool))
 
 
-class Items:
+class Alternating:
+    """Counts talkers: right at first and wrong at every fourth mixture, as metrics of its own say."""
+
+    name, instead = "separation/alternating", "counts talkers"
+    selection_metric, higher_is_better = "count_accuracy", True
+    config = types.SimpleNamespace(sample_rate=RATE)
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def evaluate(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        assert batch["sources"].shape[:2] == (1, 2)
+        self.calls += 1
+        return {"count_accuracy": torch.tensor([float(self.calls % 4 > 0)])}
+
+
+class Items(EvaluationSet):
     """Mixtures of a low and a high voice at levels that differ from mixture to mixture."""
 
     name, split = "stand-in", "test"
@@ -73,13 +90,14 @@ class Items:
     def __len__(self) -> int:
         return len(self.items)
 
-    def __iter__(self) -> Any:
-        return iter(self.items)
+    def __getitem__(self, index: int) -> EvaluationItem:
+        return self.items[index]
 
 
 @pytest.fixture
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
-    models = {"leaky": Leaky(), "judge": Judge(), "other": types.SimpleNamespace(name="speaker/other")}
+    other = types.SimpleNamespace(name="speaker/other")
+    models = {"leaky": Leaky(), "judge": Judge(), "other": other, "alternating": Alternating()}
     monkeypatch.setattr(module, "load", lambda address, offline=None: models[address])
     sets = {"two": Items(), "three": Items(3)}
     monkeypatch.setattr(module, "evaluation_set", lambda name, split, sample_rate: sets[name])
@@ -152,6 +170,13 @@ def test_a_known_judge_gets_its_known_figures() -> None:
 
 
 @pytest.mark.usefixtures("stand_ins")
+def test_a_count_head_gets_its_share_of_right_answers() -> None:
+    result = evaluate("alternating", "two")
+    assert set(result.figures) == {"count_accuracy"}
+    assert result.figures["count_accuracy"].value == pytest.approx(0.75)
+
+
+@pytest.mark.usefixtures("stand_ins")
 @pytest.mark.parametrize(
     ("arguments", "options", "words"),
     [
@@ -159,6 +184,7 @@ def test_a_known_judge_gets_its_known_figures() -> None:
         (("other", "two"), {}, "separation or quality"),
         (("judge", "two"), {}, "--separator"),
         (("leaky", "two"), {"separators": ["leaky"]}, "quality models only"),
+        (("judge", "two"), {"separators": ["alternating"]}, "alternating counts talkers and does not separate"),
     ],
 )
 def test_what_does_not_fit_is_said(arguments: tuple[str, str], options: dict[str, Any], words: str) -> None:

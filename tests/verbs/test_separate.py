@@ -12,8 +12,10 @@ import torch
 
 from auriscope.errors import AuriscopeError
 from auriscope.separation import ConvTasNet
+from auriscope.separation.counter import TalkerCountNet
 from auriscope.signal.files import read, write
 from auriscope.verbs.batch import expand_inputs, result_folders
+from auriscope.verbs.compare import CompareOptions, compare
 from auriscope.verbs.separate import RECORD, separate
 
 RATE = 8000
@@ -348,6 +350,16 @@ def test_unusual_names_get_folders(tmp_path):
     assert all(folder.parent == tmp_path / "out" for folder in folders)
     results = separate([recording(path) for path in paths], tmp_path / "out", model=Halves())
     assert [result.error for result in results] == [None] * 4
+
+
+def test_a_count_head_separates_nothing(tmp_path):
+    torch.manual_seed(0)
+    folder = tmp_path / "head"
+    TalkerCountNet.from_config(TalkerCountNet.Tiny).save_pretrained(folder)
+    with pytest.raises(AuriscopeError, match="head counts talkers and does not separate"):
+        separate(recording(tmp_path / "a.wav"), tmp_path / "out", model=folder)
+    with pytest.raises(AuriscopeError, match="head counts talkers and does not separate"):
+        compare([str(folder)], ["libri2mix-mini-clean"], tmp_path / "table", CompareOptions(durations_seconds=()))
 
 
 def counter(path: Path, weights: Path, number: int) -> None:

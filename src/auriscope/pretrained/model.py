@@ -34,8 +34,11 @@ class Model(nn.Module):
     tests build it. ``Published`` maps a published figure's description to its value. ``unexportable`` says why
     ``torch.export`` makes no sense for the model, where it does not; the contract test of it is then left out.
 
-    ``fitted`` marks closed-form and iterative systems: they have ``fit`` in the place of training by gradients, and what
-    they learn are buffers.
+    ``instead`` says what the model does where that is not what its room is for, such as "counts talkers": the room's
+    verbs then refuse it.
+
+    ``fitted`` marks closed-form and iterative systems: they have ``fit`` in the place of training by gradients, and
+    what they learn are buffers.
     """
 
     name: ClassVar[str]
@@ -43,6 +46,7 @@ class Model(nn.Module):
     Tiny: ClassVar[dict[str, Any]] = {}
     Published: ClassVar[dict[str, float]] = {}
     unexportable: ClassVar[str] = ""
+    instead: ClassVar[str] = ""
     fitted: ClassVar[bool] = False
 
     def __init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:

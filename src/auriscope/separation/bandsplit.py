@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from auriscope.pretrained.model import Model
 from auriscope.separation.layers import choice, length_mask
+from auriscope.separation.spectral import rms_level
 from auriscope.signal.stft import STFT
 
 
@@ -127,7 +128,7 @@ class BandSplitRNN(Model, name="separation/bandsplit"):
             valid = length_mask(lengths, num_samples)
             mixture = mixture * valid
             frame_lengths = self.stft.frame_lengths(lengths)
-        level = self._level(mixture, lengths)
+        level = rms_level(mixture, lengths)
         # The transforms stay in full precision, whatever the precision around them.
         with torch.autocast(mixture.device.type, enabled=False):
             spectrum = self.stft(mixture.float() / level)
@@ -139,13 +140,6 @@ class BandSplitRNN(Model, name="separation/bandsplit"):
             estimates = self.stft.inverse(masked, num_samples) * level[:, None]
         estimates = estimates.to(mixture.dtype)
         return estimates if lengths is None else estimates * valid[:, None]
-
-    @staticmethod
-    def _level(mixture: Tensor, lengths: Tensor | None) -> Tensor:
-        """The RMS level (B, 1) of the valid samples; never zero."""
-        count = mixture.shape[-1] if lengths is None else lengths[:, None].clamp(min=1)
-        level: Tensor = (mixture.float().square().sum(-1, keepdim=True) / count).sqrt() + 1e-6
-        return level
 
     def _features(self, spectrum: Tensor) -> Tensor:
         """Spectrum (B, bins, F) to compressed real and imaginary parts and log magnitude, (K, F, B, 3 * width)."""

@@ -27,10 +27,20 @@ def pit_objective(
     in negative dB, and ``si_snri_db``, without gradient. Kolbæk et al. 2017 (arXiv 1703.06284), section IV.
     """
     values = pit_si_snr(estimates.float(), sources).values
-    audible = ~is_silent(sources)
+    return si_snr_objective(values, sources, mixture, max_si_snr_db=max_si_snr_db)
+
+
+def si_snr_objective(
+    values: Tensor, sources: Tensor, mixture: Tensor, lengths: Tensor | None = None, *, max_si_snr_db: float = 30.0
+) -> dict[str, Tensor]:
+    """What :func:`pit_objective` gives, from the SI-SNR ``values`` (batch, sources) of matched estimates, in dB.
+
+    ``lengths`` (batch,) are the valid samples of the ``sources`` and the ``mixture``; None: all are.
+    """
+    audible = ~is_silent(sources, lengths)
     values = torch.where(audible, values, torch.zeros_like(values))
     count = audible.sum().clamp(min=1)
     with torch.no_grad():
-        before = torch.where(audible, si_snr(mixture[:, None].expand_as(sources), sources), 0.0)
+        before = torch.where(audible, si_snr(mixture[:, None].expand_as(sources), sources, lengths), 0.0)
         improvement = (values.detach() - before).sum() / count
     return {"loss": -clip_db(values, max_si_snr_db).sum() / count, "si_snri_db": improvement}

@@ -18,9 +18,10 @@ from auriscope.data.prepared_set import PreparedSet
 from auriscope.errors import RecipeError
 from auriscope.metrics.improvement import sdri
 from auriscope.metrics.pit import PitResult, permute, pit_si_snr
-from auriscope.metrics.ratios import is_silent, si_snr
+from auriscope.metrics.ratios import si_snr
 from auriscope.metrics.spectral import compressed_spectral_error
 from auriscope.pretrained.model import Model
+from auriscope.separation.objectives import si_snr_objective
 from auriscope.separation.stems import absolute_objective
 from auriscope.training.recipe import Recipe, build_model, parse
 from auriscope.training.task import Batch
@@ -150,19 +151,10 @@ class SeparationTask(nn.Module):
         mixture, sources, lengths = batch["mixture"], batch["sources"], _lengths_that_matter(batch)
         estimates = self.model(mixture, lengths).float()
         matched = match(estimates, sources, lengths, fixed=self.options.permutation == "fixed")
-        values = matched.values
-        audible = ~is_silent(sources, lengths)
         limit = self.options.max_si_snr_db
-        # Past the limit a pair keeps a thousandth of its slope: it still holds on, but the others come first.
-        values = torch.where(audible, values, torch.zeros_like(values))
-        clipped = torch.where(values > limit, limit + 1e-3 * (values - limit), values)
-        count = audible.sum().clamp(min=1)
-        with torch.no_grad():
-            before = torch.where(audible, si_snr(mixture[:, None].expand_as(sources), sources, lengths), 0.0)
-            improvement = (values.detach() - before).sum() / count
+        losses = si_snr_objective(matched.values, sources, mixture, lengths, max_si_snr_db=limit)
         if self.options.loss == "absolute":
-            return {"loss": absolute_objective(estimates, sources), "si_snri_db": improvement}
-        losses = {"loss": -clipped.sum() / count, "si_snri_db": improvement}
+            return {**losses, "loss": absolute_objective(estimates, sources)}
         if self.options.spectral_weight > 0:
             level = mixture.square().mean(-1, keepdim=True).sqrt()[:, None] + 1e-6
             error = compressed_spectral_error(permute(estimates, matched.permutation), sources, level=level).mean()

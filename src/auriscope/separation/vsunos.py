@@ -26,6 +26,7 @@ from auriscope.separation.layers import (
     split_chunks,
 )
 from auriscope.separation.objectives import pit_objective
+from auriscope.separation.spectral import rms_level
 from auriscope.training.task import Batch
 
 
@@ -186,7 +187,7 @@ class VSUNOS(Model, name="separation/vsunos"):
             mixture = mixture.masked_fill(~valid, 0)
             frame_lengths = self.encoder.num_frames(lengths)
             num_chunks = self.chunking.num_chunks(frame_lengths)
-        level = self._level(mixture, lengths)
+        level = rms_level(mixture, lengths) if self.config.normalize_mixture else mixture.new_ones(len(mixture), 1)
         features = self.encoder(mixture / level).transpose(1, 2)
         mask = None
         if frame_lengths is not None:
@@ -201,13 +202,6 @@ class VSUNOS(Model, name="separation/vsunos"):
                 estimates = (estimates * level[:, None]).to(mixture.dtype)
                 outputs.append(estimates if lengths is None else estimates * valid[:, None])
         return outputs
-
-    def _level(self, mixture: Tensor, lengths: Tensor | None) -> Tensor:
-        """The RMS level (B, 1) of the valid samples, if it is to be normalised; else ones."""
-        if not self.config.normalize_mixture:
-            return mixture.new_ones(mixture.shape[0], 1)
-        count = mixture.shape[-1] if lengths is None else lengths[:, None]
-        return (mixture.square().sum(-1, keepdim=True) / count).sqrt().clamp(min=1e-5)
 
     def _head(self, chunks: Tensor, num_frames: int, num_samples: int, mask: Tensor | None) -> Tensor:
         # The projection is linear, so it may as well follow the overlap-add; every frame lies in as many chunks.

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from auriscope.errors import AuriscopeError
 from auriscope.pretrained.addresses import list_shipped, resolve
 from auriscope.pretrained.files import read_config
+
+if TYPE_CHECKING:
+    from auriscope.pretrained.model import Model
 
 DEFAULT_SEPARATORS: dict[int, str] = {
     1: "separation/bandsplit.enhance",
@@ -30,3 +35,11 @@ def default_separator(num_speakers: int) -> str:
     raise AuriscopeError(
         f"no model that {what} is installed; train one (auriscope train) and name its folder with --model"
     )
+
+
+def require_separator(model: Model, address: str) -> None:
+    """Raise ``AuriscopeError`` if the model at an address is not one that separates."""
+    if not model.name.startswith("separation/"):
+        raise AuriscopeError(f"{address} is not a separation model; see `auriscope models`")
+    if model.instead:
+        raise AuriscopeError(f"{address} {model.instead} and does not separate; see `auriscope models`")

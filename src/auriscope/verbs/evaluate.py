@@ -22,7 +22,9 @@ from auriscope.metrics.pit import permute, pit_si_snr
 from auriscope.pretrained import load
 from auriscope.quality.windows import predict_long
 from auriscope.separation.long import LongConfig, separate_waveform
+from auriscope.separation.task import OwnMetrics
 from auriscope.signal.resampling import resample
+from auriscope.verbs.defaults import require_separator
 from auriscope.verbs.stems import stem_figures
 
 OnProgress = Callable[[float], None]
@@ -67,10 +69,11 @@ def evaluate(
 
     A separation model is run as ``separate`` runs it and gets SI-SNR, SI-SNRi and SDRi in dB of the sources in their
     best order, a mixture's value being the mean over its sources; of stems, whose order is fixed, the SDR of each
-    (:func:`~auriscope.verbs.stems.stem_figures`). A model of one source, an enhancer, gets PESQ (wide band; at 8 kHz
-    narrow band), STOI and ESTOI as well, each with its gain over the mixture. A quality model judges the tracks of the
-    ``separators`` against their true SI-SNR: Pearson's and Spearman's correlation over all tracks of all of them, the
-    mean absolute error and the mean error in dB.
+    (:func:`~auriscope.verbs.stems.stem_figures`). A count head gets ``count_accuracy``, the share of mixtures of
+    which it tells the number of talkers. A model of one source, an enhancer, gets PESQ (wide
+    band; at 8 kHz narrow band), STOI and ESTOI as well, each with its gain over the mixture. A quality model judges
+    the tracks of the ``separators`` against their true SI-SNR: Pearson's and Spearman's correlation over all tracks of
+    all of them, the mean absolute error and the mean error in dB.
 
     Args:
         model: address of a separation or quality model.
@@ -97,13 +100,17 @@ def evaluate(
     if isinstance(items, PreparedSet) and items.fixed_order:
         if room == "quality":
             raise AuriscopeError(f"{set_name}: holds stems; a quality model judges talkers")
+        require_separator(network, model)
         figures = {name: Figure(*ends) for name, ends in stem_figures(network, items, notify).items()}
+    elif isinstance(network, OwnMetrics):
+        figures = _own_figures(network, items, notify)
     elif room == "separation":
         figures = _separation_figures(network, items, notify)
     else:
         pairs = []
         for number, address in enumerate(separators):
             splitter = load(address, offline=offline)
+            require_separator(splitter, address)
             pairs.append(
                 _judged(network, splitter, items, lambda done, n=number: notify((n + done) / len(separators)))  # type: ignore[misc]
             )
@@ -144,6 +151,17 @@ def _separation_figures(separator: Any, items: EvaluationSet, on_progress: OnPro
         if len(tracks) == 1:
             for name, number in _perceptual(tracks, item).items():
                 values.setdefault(name, []).append(number)
+    summaries = {name: summarize(numbers) for name, numbers in values.items()}
+    return {name: Figure(summary.mean, summary.low, summary.high) for name, summary in summaries.items()}
+
+
+def _own_figures(network: OwnMetrics, items: EvaluationSet, on_progress: OnProgress) -> dict[str, Figure]:
+    """The figures of a model with metrics of its own."""
+    values: dict[str, list[float]] = {}
+    for index, batch in enumerate(items.batches(1)):
+        for name, value in network.evaluate(batch).items():
+            values.setdefault(name, []).append(float(value))
+        on_progress((index + 1) / len(items))
     summaries = {name: summarize(numbers) for name, numbers in values.items()}
     return {name: Figure(summary.mean, summary.low, summary.high) for name, summary in summaries.items()}
 

@@ -34,7 +34,7 @@ from auriscope.verbs.batch import (
     source_of,
     write_record,
 )
-from auriscope.verbs.defaults import default_separator
+from auriscope.verbs.defaults import default_separator, require_separator
 
 ENHANCED = "enhanced.wav"
 """The recording without noise and late reverberation, as ``enhance`` and ``--enhance`` write it."""
@@ -125,8 +125,7 @@ class TrackJob(ABC, Generic[Result]):
         """Load a separation model once."""
         if address not in self.loaded:
             loaded = load(address, device=self._device, offline=self._offline)
-            if not loaded.name.startswith("separation/"):
-                raise AuriscopeError(f"{address} is not a separation model; see `auriscope models`")
+            require_separator(loaded, address)
             self.loaded[address] = loaded
         return self.loaded[address]
 
@@ -191,10 +190,7 @@ class TrackJob(ABC, Generic[Result]):
             **self.settings(),
             "channel": self.channel,
             "config": dataclasses.asdict(self.config),
-            "weights": {
-                address: weights_sha256(address, offline=self._offline)
-                for address in sorted(self.loaded)
-            },
+            "weights": {address: weights_sha256(address, offline=self._offline) for address in sorted(self.loaded)},
         }
 
     def _write_tracks(
