@@ -74,4 +74,4 @@ leaderboard: install ## train every separation system on the same audio and comp
 	$(BIN)/auriscope compare $(foreach system,$(SYSTEMS),$(system)=runs/$(system)-$(CORPUS)/model) \
 	  --set $(CORPUS)-clean --out comparison
 	mkdir -p docs/systems/leaderboard
-	cp comparison/*.csv comparison/*.png docs/systems/leaderboard/
+	cp comparison/*.csv comparison/*.png comparison/leaderboard.md docs/systems/leaderboard/

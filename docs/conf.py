@@ -17,7 +17,8 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build"]
+# Tables that pages include.
+exclude_patterns = ["_build", "systems/leaderboard/*.md", "systems/permutation-speed.md"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3

@@ -104,6 +104,9 @@ def test_a_leaderboard_ranks_and_holds_every_figure(
     assert float(first["macs_per_second_of_audio"]) > 0
     assert first["audio_seconds_per_second_at_1_s"] == "10.00"
     assert (first["hours_of_audio_seen"], first["published_wsj0_2mix_si_snri_db"]) == ("2.00", "18.8")
+    row = (tmp_path / "leaderboard.md").read_text(encoding="utf-8").splitlines()[2]
+    assert row.startswith("| mine | 7.00 [6.00, 8.00] | 7.00 [6.00, 8.00] | 0.0")
+    assert row.endswith("| 10.0 | 2.0 | 18.8 | 2.6 |")
     with (tmp_path / "cost.csv").open(encoding="utf-8") as file:
         costs = list(csv.DictReader(file))
     assert [(row["model"], row["duration_seconds"]) for row in costs] == [

@@ -24,6 +24,7 @@ from auriscope.verbs.compare.results import (
     cost_csv,
     curves_csv,
     leaderboard_csv,
+    leaderboard_markdown,
     ranked,
     read_curve,
     write_text,
@@ -78,9 +79,9 @@ def compare(
 ) -> CompareResult:
     """Compare separation models on evaluation sets; nothing is trained.
 
-    ``out`` gets ``leaderboard.html`` (one page), ``leaderboard.csv``, ``cost.csv``, ``curves.csv``, the charts as PNG,
-    and ``measured.jsonl``, which remembers every figure by the model's weights: the same call again continues where it
-    was stopped, and measures only what is new.
+    ``out`` gets ``leaderboard.html`` (one page), the table as ``leaderboard.csv`` and ``leaderboard.md``, ``cost.csv``,
+    ``curves.csv``, the charts as PNG, and ``measured.jsonl``, which remembers every figure by the model's weights: the
+    same call again continues where it was stopped, and measures only what is new.
 
     Args:
         models: addresses, or ``label=address``. Without a label, the folder ``model`` of a run is named as the run.
@@ -197,6 +198,7 @@ def _written(
 ) -> CompareResult:
     tables = {
         "leaderboard.csv": leaderboard_csv(models, sets, options.speed_seconds),
+        "leaderboard.md": leaderboard_markdown(models, sets, options.speed_seconds),
         "cost.csv": cost_csv(models),
         "curves.csv": curves_csv(models),
     }

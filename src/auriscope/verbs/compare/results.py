@@ -90,6 +90,28 @@ def leaderboard_csv(models: Sequence[ComparedModel], sets: Sequence[str], speed_
     return _csv(header, rows)
 
 
+def leaderboard_markdown(models: Sequence[ComparedModel], sets: Sequence[str], speed_seconds: float) -> str:
+    """The leaderboard as a Markdown table for people: figures with their intervals, costs, and what was published."""
+    header = ["model", *(f"{figure} on {name}, dB" for name in sets for figure in ("SI-SNRi", "SDRi"))]
+    header += ["parameters, M", "10⁹ MAC/s", f"speed at {speed_seconds:g} s", "trained on, h"]
+    header += ["published SI-SNRi on WSJ0-2Mix, dB", "published parameters, M"]
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    for model in models:
+        cells = [model.label]
+        for name in sets:
+            for figure in ("si_snri_db", "sdri_db"):
+                value = model.figures.get(name, {}).get(figure, Figure(None, None, None))
+                interval = "" if value.low is None else f" [{_rounded(value.low)}, {_rounded(value.high)}]"
+                cells.append(_rounded(value.value) + interval)
+        cost = model.cost_at(speed_seconds)
+        speed = cost.duration_seconds / cost.seconds if cost and cost.seconds else None
+        cells += [_rounded(model.num_parameters / 1e6), _rounded(model.macs_per_second / 1e9)]
+        cells += [_rounded(speed, 1), _rounded(model.hours_of_audio, 1)]
+        cells += [str(model.published.get(name, "")) for name in (PUBLISHED, PUBLISHED_SIZE)]
+        lines.append("| " + " | ".join(cell or "–" for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def cost_csv(models: Sequence[ComparedModel]) -> str:
     """Time and memory of every model over every duration as CSV."""
     rows = [
