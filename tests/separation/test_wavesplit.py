@@ -172,3 +172,18 @@ def test_speakers_that_the_table_does_not_hold_are_refused() -> None:
 def test_impossible_configurations(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny(**values)
+
+
+def test_the_best_order_costs_no_more_than_the_speakers() -> None:
+    torch.manual_seed(0)
+    ordered = Wavesplit.from_config(Wavesplit.Tiny)
+    free = Wavesplit.from_config({**Wavesplit.Tiny, "order": "best"})
+    free.load_state_dict(ordered.state_dict())
+    sources = torch.randn(3, 2, 800)
+    batch = {"mixture": sources.sum(1), "sources": sources, "speakers": torch.arange(6).reshape(3, 2)}
+    losses = [float(model.eval().losses(batch, 0)["sdr_loss"]) for model in (free, ordered)]
+    assert losses[0] < losses[1]
+    # Turning the talkers around turns the order they must come in around, and leaves the best one where it was.
+    turned = {**batch, "sources": sources.flip(1)}
+    assert float(free.losses(turned, 0)["sdr_loss"]) == pytest.approx(losses[0], abs=1e-4)
+    assert float(ordered.losses(turned, 0)["sdr_loss"]) != pytest.approx(losses[1], abs=1e-4)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auriscope.errors import RecipeError
+from auriscope.metrics.pit import pairwise, pit_pairwise
 from auriscope.metrics.ratios import is_silent, snr
 from auriscope.pretrained.model import Model
 from auriscope.separation.filters import begin_harmonic, check_initial_filters
@@ -32,7 +33,9 @@ class WavesplitConfig:
     ``"harmonic"`` (see :mod:`auriscope.separation.filters`). The speaker stack's dilation doubles from layer to layer,
     the separation stack's in each of its ``num_blocks`` blocks of ``num_block_layers`` layers.
 
-    Training alone: ``speaker_loss`` is ``"classification"`` (among all speakers of the table) or ``"distance"``, of
+    Training alone: ``order`` of the estimates in the loss is that of the ``"speakers"``, as in the paper, or the
+    ``"best"``: as long as the speaker vectors tell little of unseen talkers, which takes far more than some hours of
+    mixtures to change, a stack that must follow their order learns to give the mixture. ``speaker_loss`` is ``"classification"`` (among all speakers of the table) or ``"distance"``, of
     weight ``speaker_weight`` in dB of SDR; ``entropy_weight`` is of the term that spreads the table. Speaker vectors
     that the separation stack gets have noise of ``speaker_noise``, are dropped with ``speaker_dropout`` and mixed with
     another speaker's with ``speaker_mixup``.
@@ -53,6 +56,7 @@ class WavesplitConfig:
     initial_filters: str = "random"
     num_iterations: int = 20
     max_sdr_db: float = 30.0
+    order: str = "speakers"
     speaker_loss: str = "classification"
     speaker_weight: float = 1.0
     entropy_weight: float = 0.3
@@ -65,6 +69,7 @@ class WavesplitConfig:
         if self.output == "waveform" and self.stride > 1:
             raise ValueError("the output 'waveform' needs a stride of 1")
         check_initial_filters(self.initial_filters, self.num_channels, self.kernel_size, self.stride)
+        choice(self.order, ("speakers", "best"), "order")
         choice(self.speaker_loss, ("classification", "distance"), "speaker_loss")
         if self.layer_kernel_size % 2 == 0:
             raise ValueError("layer_kernel_size must be odd")
@@ -241,7 +246,12 @@ class Wavesplit(Model, name="separation/wavesplit"):
         count = audible.sum().clamp(min=1)
         sdr_losses = []
         for estimate in estimates:
-            values = torch.where(audible, snr(estimate.float(), sources / level[:, None]), 0.0)
+            targets = sources / level[:, None]
+            if config.order == "best":
+                values = pit_pairwise(pairwise(snr, estimate.float(), targets)).values
+            else:
+                values = snr(estimate.float(), targets)
+            values = torch.where(audible, values, 0.0)
             sdr_losses.append(-clip_db(values, config.max_sdr_db).sum() / count)
         sdr_loss = torch.stack(sdr_losses).mean()
         loss = sdr_loss + config.speaker_weight * speaker_loss + config.entropy_weight * entropy_loss
