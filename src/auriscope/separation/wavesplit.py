@@ -35,10 +35,10 @@ class WavesplitConfig:
 
     Training alone: ``order`` of the estimates in the loss is that of the ``"speakers"``, as in the paper, or the
     ``"best"``: as long as the speaker vectors tell little of unseen talkers, which takes far more than some hours of
-    mixtures to change, a stack that must follow their order learns to give the mixture. ``speaker_loss`` is ``"classification"`` (among all speakers of the table) or ``"distance"``, of
-    weight ``speaker_weight`` in dB of SDR; ``entropy_weight`` is of the term that spreads the table. Speaker vectors
-    that the separation stack gets have noise of ``speaker_noise``, are dropped with ``speaker_dropout`` and mixed with
-    another speaker's with ``speaker_mixup``.
+    mixtures to change, a stack that must follow their order learns to give the mixture. ``speaker_loss`` is
+    ``"classification"`` (among all speakers of the table) or ``"distance"``, of weight ``speaker_weight`` in dB of SDR;
+    ``entropy_weight`` is of the term that spreads the table. Speaker vectors that the separation stack gets have noise
+    of ``speaker_noise``, are dropped with ``speaker_dropout`` and mixed with another speaker's with ``speaker_mixup``.
     """
 
     sample_rate: int = 8000
