@@ -399,3 +399,18 @@ def test_an_excerpt_of_a_long_file_is_bounded_and_of_a_short_one_whole(tmp_path)
     np.testing.assert_array_equal(read_excerpt(short, 16000), read(short)[0])
     long = recording(tmp_path / "long.wav", 400.0)
     assert EXCERPT_SECONDS <= len(read_excerpt(long, RATE)) / RATE <= EXCERPT_SECONDS + 15.0
+
+
+def test_the_precision_is_part_of_what_is_remembered(tmp_path: Path) -> None:
+    recording = tmp_path / "talk.wav"
+    write(recording, (0.1 * np.random.default_rng(0).standard_normal(16_000)).astype(np.float32), 16_000)
+    tracks = {}
+    for precision in ("fp32", "bf16", "bf16"):
+        (result,) = separate(recording, tmp_path / "out", model="separation/dprnn.mini", precision=precision)
+        assert result.error is None
+        assert result.resumed == (precision in tracks)
+        tracks[precision], _ = read(result.tracks[0])
+    difference = np.sqrt(np.mean((tracks["fp32"] - tracks["bf16"]) ** 2))
+    assert 0 < difference < 0.1 * np.sqrt(np.mean(tracks["fp32"] ** 2))
+    with pytest.raises(AuriscopeError, match="'fp8'; it must be one of fp32, bf16, int8"):
+        separate(recording, tmp_path / "out", precision="fp8")  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from auriscope.cli.options import (
     Json,
     Offline,
     Out,
+    PrecisionOption,
     Threads,
     use_threads,
 )
@@ -24,6 +25,7 @@ def enhance(
     out: Out = Path("auriscope-out"),
     model: EnhancementModel = None,
     channel: Channel = None,
+    precision: PrecisionOption = "fp32",
     json: Json = False,
     offline: Offline = False,
     force: Force = False,
@@ -44,6 +46,7 @@ def enhance(
             out,
             model=model,
             channel=channel,
+            precision=precision,  # type: ignore[arg-type]  # checked where it is used
             offline=offline or None,
             force=force,
             progress=lambda state: update(f"{Path(state.input).name}: {state.stage}", state.total_fraction),

@@ -87,6 +87,15 @@ Channel = Annotated[
     typer.Option("--channel", metavar="INDEX", min=0, help="Use one channel, from 0.", show_default="mix all down"),
 ]
 
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="fp32|bf16|int8",
+        help="What the model computes in: bf16 is faster where the CPU has it, int8 for large transformers.",
+    ),
+]
+
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object per input on stdout; everything else goes to stderr.")
 ]

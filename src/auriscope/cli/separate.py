@@ -14,6 +14,7 @@ from auriscope.cli.options import (
     Json,
     Offline,
     Out,
+    PrecisionOption,
     SeparationModel,
     Speakers,
     Threads,
@@ -29,6 +30,7 @@ def separate(
     model: SeparationModel = None,
     enhance: Enhance = False,
     channel: Channel = None,
+    precision: PrecisionOption = "fp32",
     json: Json = False,
     offline: Offline = False,
     force: Force = False,
@@ -52,6 +54,7 @@ def separate(
             speakers=wanted,
             enhancer=enhance,
             channel=channel,
+            precision=precision,  # type: ignore[arg-type]  # checked where it is used
             offline=offline or None,
             force=force,
             progress=lambda state: update(f"{Path(state.input).name}: {state.stage}", state.total_fraction),

@@ -34,6 +34,11 @@ class PreciseSeparator:
         self.model, self.precision = model, precision
         self.config, self.name = original.config, original.name
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
+
     def __call__(self, mixture: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Separate a mixture (B, time) into estimates (B, S, time), as the model does."""
         with torch.no_grad(), torch.autocast(mixture.device.type, torch.bfloat16, enabled=self.precision == "bf16"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from auriscope.separation.long import LongConfig, Separator
+from auriscope.separation.precision import Precision
 from auriscope.verbs.batch import ProgressCallback, StrPath
 from auriscope.verbs.tracks import ENHANCED, Choice, TrackJob, TrackResult, run_batch
 
@@ -28,6 +29,7 @@ def enhance(
     channel: int | None = None,
     config: LongConfig | None = None,
     device: Any = "cpu",
+    precision: Precision = "fp32",
     offline: bool | None = None,
     force: bool = False,
     progress: ProgressCallback | None = None,
@@ -46,6 +48,7 @@ def enhance(
         channel: the channel to take, counted from 0; by default all are mixed down.
         config: how long recordings are cut and put together.
         device: where the model runs.
+        precision: what models given by address compute in: "fp32", "bf16" or "int8"; see ``separation.precision``.
         offline: forbid the network, which only a ``hf://`` address would use.
         force: do again what is already done.
         progress: called as the work goes on.
@@ -59,6 +62,7 @@ def enhance(
             folder cannot be written, or an input folder holds no audio.
     """
     options = {"channel": channel, "config": config, "device": device, "offline": offline, "force": force}
+    options["precision"] = precision
     return run_batch(_Job(model, fingerprint=None, **options), inputs, out, progress, on_result)
 
 

@@ -11,6 +11,7 @@ from auriscope.errors import AuriscopeError
 from auriscope.separation.counting import SpeakerCount
 from auriscope.separation.joining import Fingerprint
 from auriscope.separation.long import LongConfig, Separator
+from auriscope.separation.precision import Precision
 from auriscope.verbs.batch import ProgressCallback, StrPath
 from auriscope.verbs.defaults import default_separator
 from auriscope.verbs.talkers import TalkerCounter
@@ -46,6 +47,7 @@ def separate(
     config: LongConfig | None = None,
     fingerprint: Fingerprint | None = None,
     device: Any = "cpu",
+    precision: Precision = "fp32",
     offline: bool | None = None,
     force: bool = False,
     progress: ProgressCallback | None = None,
@@ -69,6 +71,7 @@ def separate(
         config: how long recordings are cut and joined.
         fingerprint: tells voices apart across silences; see ``separate_stream``.
         device: where the model runs.
+        precision: what models given by address compute in: "fp32", "bf16" or "int8"; see ``separation.precision``.
         offline: forbid the network, which only a ``hf://`` address would use.
         force: do again what is already done.
         progress: called as the work goes on.
@@ -91,6 +94,7 @@ def separate(
         device=device,
         offline=offline,
         force=force,
+        precision=precision,
     )
     return run_batch(job, inputs, out, progress, on_result)
 

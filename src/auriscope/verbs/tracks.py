@@ -20,6 +20,7 @@ from auriscope.pretrained import load
 from auriscope.pretrained.addresses import weights_sha256
 from auriscope.separation.joining import Array, Fingerprint
 from auriscope.separation.long import LongConfig, Separator, separate_stream
+from auriscope.separation.precision import with_precision
 from auriscope.signal.files import AudioReader, AudioWriter
 from auriscope.signal.levels import LevelMeter
 from auriscope.verbs.batch import (
@@ -106,9 +107,10 @@ class TrackJob(ABC, Generic[Result]):
         device: Any,
         offline: bool | None,
         force: bool,
+        precision: str = "fp32",
     ) -> None:
         self.channel, self.config, self.fingerprint, self.force = channel, config or LongConfig(), fingerprint, force
-        self._device, self._offline = device, offline
+        self._device, self._offline, self._precision = device, offline, precision
         self.loaded: dict[str, Separator] = {}
         self.nameless = fingerprint is not None
         """Whether something was given that no record can name."""
@@ -126,7 +128,7 @@ class TrackJob(ABC, Generic[Result]):
         if address not in self.loaded:
             loaded = load(address, device=self._device, offline=self._offline)
             require_separator(loaded, address)
-            self.loaded[address] = loaded
+            self.loaded[address] = with_precision(loaded, self._precision)
         return self.loaded[address]
 
     def given(self, model: StrPath | Separator) -> Named:
@@ -190,6 +192,7 @@ class TrackJob(ABC, Generic[Result]):
             **self.settings(),
             "channel": self.channel,
             "config": dataclasses.asdict(self.config),
+            "precision": self._precision,
             "weights": {address: weights_sha256(address, offline=self._offline) for address in sorted(self.loaded)},
         }
 
