@@ -26,7 +26,7 @@ from auriscope.verbs.prepare import prepare
 class Knowing:
     """Knows the sources of every mixture of some sets and gives them back with an error of a tenth."""
 
-    name = "separation/knowing"
+    name, instead = "separation/knowing", ""
 
     def __init__(self, *sets: PreparedSet, num_sources: int) -> None:
         self.config = types.SimpleNamespace(sample_rate=sets[0].sample_rate, num_sources=num_sources)

@@ -264,7 +264,7 @@ def test_sound_beside_the_page_plays(browser: Any, tmp_path: Path) -> None:
 
 @needs_browser
 def test_tracks_are_compared_at_the_same_moment_by_keyboard(browser: Any, tmp_path: Path) -> None:
-    make_page(tmp_path)
+    make_page(tmp_path, seconds=12.0)  # which a slow machine does not play to the end meanwhile
     context = browser.new_context()
     page = context.new_page()
     page.goto((tmp_path / "report.html").as_uri())

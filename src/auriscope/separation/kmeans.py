@@ -24,10 +24,10 @@ def kmeans(points: Tensor, weights: Tensor, num_clusters: int, *, num_iterations
     S. Lloyd 1982, "Least squares quantization in PCM".
 
     >>> import torch
-    >>> points = torch.tensor([[[0.0], [0.2], [5.0], [5.2]]])
+    >>> points = torch.tensor([[[0.0], [0.2], [5.0], [5.5]]])
     >>> centres, nearest = kmeans(points, torch.ones(1, 4), 2)
     >>> centres.flatten().tolist(), nearest.tolist()
-    ([5.099999904632568, 0.10000000149011612], [[1, 1, 0, 0]])
+    ([5.25, 0.10000000149011612], [[1, 1, 0, 0]])
     """
     weights = weights.to(points.dtype)
     total = weights.sum(1, keepdim=True).clamp(min=1e-12)
