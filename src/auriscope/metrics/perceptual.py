@@ -127,10 +127,8 @@ def _scores(
             raise ValueError(f"lengths {tuple(lengths.shape)} are not one for each item of {tuple(estimates.shape)}")
         valid = lengths.cpu().reshape(-1, *(1 for _ in shape[1:])).expand(shape)
     values, reasons = [], []
-    pairs = (
-        signal.detach().cpu().double().reshape(shape.numel(), -1 if signal.numel() else 0).numpy()
-        for signal in (estimates, references)
-    )
+    flat = (shape.numel(), estimates.shape[-1])
+    pairs = (signal.detach().cpu().double().reshape(flat).numpy() for signal in (estimates, references))
     for estimate, reference, length in zip(*pairs, valid.reshape(-1).tolist(), strict=True):
         result = _unusable(estimate[:length], reference[:length]) or score(estimate[:length], reference[:length])
         values.append(float("nan") if isinstance(result, str) else result)
