@@ -66,7 +66,7 @@ shipped: install ## train every shipped model for MINUTES=60 in all, the needies
 # The systems of the comparison, each trained for the same audio with the same seed; their runs go on where they stopped.
 CORPUS := libri2mix-mini
 SYSTEMS := $(patsubst recipes/separation/%-$(CORPUS).yaml,%,$(wildcard recipes/separation/*-$(CORPUS).yaml))
-STEPS ?= 900 1800 2700 3600
+STEPS ?= 900 1800 2700 3600 4500 5400
 leaderboard: install ## train every separation system on the same audio and compare them (needs AURISCOPE_CORPORA)
 	for steps in $(STEPS); do for system in $(SYSTEMS); do \
 	  $(BIN)/auriscope train recipes/separation/$$system-$(CORPUS).yaml training.max_steps=$$steps || exit 1; \
