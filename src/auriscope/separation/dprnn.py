@@ -141,7 +141,7 @@ class DPRNN(MaskingModel, name="separation/dprnn"):
 class RecurrentPath(nn.Module):
     """A recurrent network and a projection back to its input's channels (section 2.1.2)."""
 
-    slice_positions = 65536
+    slice_positions, fewest_sequences = 65536, 32
 
     def __init__(self, config: DPRNNConfig, bidirectional: bool) -> None:
         super().__init__()

@@ -250,7 +250,8 @@ class DualPathBlock(nn.Module):
 
     ``intra`` and ``inter`` map sequences (M, T, C), with optional lengths (M,), to the same shape, must leave their
     input alone, and state in ``slice_positions`` how many positions (M times T) they handle well at once: without
-    gradients the sequences go through in slices of that size, which bounds the memory.
+    gradients the sequences go through in slices of that size, which bounds the memory. A path that needs many sequences
+    at once to be quick states them in ``fewest_sequences``.
     """
 
     def __init__(self, intra: nn.Module, inter: nn.Module, intra_norm: nn.Module, inter_norm: nn.Module) -> None:
@@ -278,7 +279,9 @@ def run_in_slices(path: nn.Module, sequences: Tensor, lengths: Tensor | None) ->
     if torch.is_grad_enabled():
         return run(sequences)
     output = torch.empty_like(sequences)
-    step = max(1, cast(int, path.slice_positions) // (batch * num_positions))
+    # A recurrent network that goes through few long sequences at once wastes most of its time.
+    fewest = cast(int, getattr(path, "fewest_sequences", 1))
+    step = max(fewest, cast(int, path.slice_positions) // (batch * num_positions))
     for start in range(0, num_sequences, step):
         output[:, start : start + step] = run(sequences[:, start : start + step])
     return output

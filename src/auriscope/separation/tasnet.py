@@ -107,7 +107,7 @@ def harmonic_basis(size: int) -> Tensor:
 
 
 class GatedEncoder(Encoder):
-    """The non-negative mixture weights: relu(x U) * sigmoid(x V / |x|) for every segment x.
+    """The non-negative mixture weights: ``relu(x U) * sigmoid(x V / |x|)`` for every segment x.
 
     The paper divides the segments by their norms first and multiplies the separated segments by them at the end; as
     the layer norm of the masker does not see the scale of a frame, the frame may as well keep it. The last segment is

@@ -83,7 +83,7 @@ class MulCatPath(nn.Module):
     Section 3.1 of the paper ("MULCAT"), with a projection in each branch as its authors' implementation has it.
     """
 
-    slice_positions = 65536
+    slice_positions, fewest_sequences = 65536, 32
 
     def __init__(self, num_channels: int, hidden_size: int) -> None:
         super().__init__()
