@@ -22,7 +22,7 @@ def check_initial_filters(initial: str, num_filters: int, kernel_size: int, stri
 
 
 def begin_harmonic(encoder: Encoder, decoder: Decoder, gain: float = 1.0) -> None:
-    """Make both filterbanks harmonic: behind an encoder with ReLU the decoder gives the mixture times the square of ``gain``."""
+    """Make both filterbanks harmonic: after ReLU the decoder gives the mixture times the square of ``gain``."""
     basis = harmonic_basis(encoder.kernel_size)
     signed = gain * torch.cat([basis, -basis])[:, None]
     with torch.no_grad():

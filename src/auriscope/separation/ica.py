@@ -48,7 +48,7 @@ class ICAConfig:
     ``algorithm`` is FastICA's ``"parallel"`` (all sources at once) or ``"deflation"`` (one after the other), with the
     ``contrast`` ``"logcosh"``, ``"exp"`` or ``"cube"``; or ``"infomax"`` (sources with longer tails than a Gaussian, as
     speech has) or ``"extended_infomax"`` (shorter tails too). FastICA ends when no row of the unmixing matrix turns by
-    more than ``tolerance`` (one minus the size of the cosine), infomax when no entry of its natural gradient exceeds it.
+    more than ``tolerance`` (one minus the size of the cosine), infomax when no entry of its gradient does.
     ``reference_channel`` is the microphone at which estimates are given; ``seed`` draws FastICA's initial matrix.
     """
 
