@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 # What AURISCOPE_REQUIRE may name, and the words by which a skip's reason tells that it is missing.
-NEEDS = {"corpora": "AURISCOPE_CORPORA", "peers": "peers' environment", "browser": "chromium"}
+NEEDS = {"corpora": "AURISCOPE_CORPORA", "peers": "peers' environment", "browser": "chromium", "postgres": "PostgreSQL"}
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from auriscope import __version__
-from auriscope.cli import compare, enhance, evaluate, export, judge, listen, models, prepare, separate, train
+from auriscope.cli import compare, enhance, evaluate, export, judge, listen, models, prepare, separate, study, train
 from auriscope.cli.console import complain
 from auriscope.errors import AuriscopeError
 
@@ -89,6 +89,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("export")(export.export)
 app.command("models")(models.models)
+app.add_typer(study.app)
 
 
 def _show_version(value: bool) -> None:

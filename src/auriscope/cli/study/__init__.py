@@ -1,0 +1,15 @@
+"""``auriscope study``: collect recordings from people, have people rate results, and analyse what they said."""
+
+from __future__ import annotations
+
+import typer
+
+from auriscope.cli.study import serve
+
+app = typer.Typer(
+    name="study",
+    help="Collect recordings from people, have people rate results, and analyse what they said.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+app.command("serve")(serve.serve)

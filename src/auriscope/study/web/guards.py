@@ -1,0 +1,159 @@
+"""What stands before every request: security headers, sizes, rates, and a log line without personal data."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
+
+from limits import RateLimitItem, RateLimitItemPerMinute
+from limits.storage import storage_from_string
+from limits.strategies import MovingWindowRateLimiter
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from auriscope.study.ids import sha256_of
+from auriscope.study.settings import Settings
+
+LOG = logging.getLogger("auriscope.study")
+
+# Scripts, styles and sounds come from the server itself; a recording that is played before it is sent is a blob.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; "
+    "connect-src 'self'; worker-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+
+HEADERS = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "permissions-policy": "microphone=(self), camera=(), geolocation=()",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+class SecurityHeaders:
+    """Adds the headers that keep a page from loading, framing or leaking anything."""
+
+    def __init__(self, app: ASGIApp, https: bool) -> None:
+        self._app = app
+        headers = HEADERS | ({"strict-transport-security": "max-age=31536000"} if https else {})
+        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        is_static = scope["path"].startswith("/static/")
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                present = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *((name, value) for name, value in self._headers if name not in present),
+                ]
+                if not is_static and b"cache-control" not in present:
+                    message["headers"].append((b"cache-control", b"no-store"))
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+class RequestLog:
+    """Writes one JSON line per request: method, route, status, milliseconds; no address, no query, no name."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 500
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        finally:
+            route = scope.get("route")
+            line = {
+                "event": "request",
+                "method": scope["method"],
+                "route": getattr(route, "path", "unmatched"),
+                "status": status,
+                "milliseconds": round(1000 * (time.perf_counter() - start), 1),
+            }
+            LOG.info(json.dumps(line))
+
+
+class RateLimits:
+    """Lets every address and every session only so many requests a minute; more are answered with 429."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        shared = settings.queue.startswith("redis://")
+        self._limiter = MovingWindowRateLimiter(storage_from_string(settings.queue if shared else "memory://"))
+        self._proxies = [ip_network(proxy, strict=False) for proxy in settings.trusted_proxies]
+        self._all = RateLimitItemPerMinute(settings.requests_per_minute)
+        self._uploads = RateLimitItemPerMinute(settings.uploads_per_minute)
+        self._logins = RateLimitItemPerMinute(settings.logins_per_minute)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http" or scope["path"].startswith(("/static/", "/healthz")):
+            await self._app(scope, receive, send)
+            return
+        address = client_address(scope, self._proxies)
+        scope["auriscope_address"] = address
+        rules: list[tuple[RateLimitItem, str, str]] = [(self._all, "all", address)]
+        token = _cookie(scope, b"auriscope_session")
+        if scope["method"] in ("PUT", "POST") and scope["path"].startswith("/api/submissions"):
+            rules.append((self._uploads, "upload", sha256_of(token)[:32] if token else address))
+        if scope["method"] == "POST" and scope["path"] == "/admin/login":
+            rules.append((self._logins, "login", address))
+        if all(self._limiter.hit(rule, kind, who) for rule, kind, who in rules):
+            await self._app(scope, receive, send)
+            return
+        body = b'{"error":"rate"}'
+        headers = [(b"content-type", b"application/json"), (b"retry-after", b"60")]
+        await send({"type": "http.response.start", "status": 429, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def client_address(scope: Scope, proxies: Iterable[object]) -> str:
+    """Give the visitor's address; a proxy's ``X-Forwarded-For`` counts only if the proxy is trusted."""
+    host = (scope.get("client") or ("unknown", 0))[0]
+    forwarded = next((value for name, value in scope["headers"] if name == b"x-forwarded-for"), None)
+    if forwarded is None:
+        return str(host)
+    for hop in (host, *reversed([part.strip() for part in forwarded.decode("latin-1").split(",")])):
+        host = hop
+        try:
+            trusted = any(ip_address(hop) in proxy for proxy in proxies)  # type: ignore[operator]
+        except ValueError:
+            break
+        if not trusted:
+            break
+    return str(host)[:64]
+
+
+def _cookie(scope: Scope, name: bytes) -> str | None:
+    for header, value in scope["headers"]:
+        if header == b"cookie":
+            for part in value.split(b";"):
+                key, _, text = part.strip().partition(b"=")
+                if key == name:
+                    return str(text.decode("latin-1"))
+    return None

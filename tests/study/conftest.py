@@ -1,0 +1,149 @@
+"""What the tests of studies share: a folder with a campaign, on SQLite and on a real PostgreSQL server."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+
+from auriscope.study.study import Study, write_secret
+from auriscope.study.web.app import create_app
+
+SENTENCES = [
+    "The boat left the harbour before the sun came up.",
+    "She wrote the answer on the back of an old ticket.",
+    "Nobody could remember who had locked the garden gate.",
+    "A cold wind blew the papers off the kitchen table.",
+]
+
+COLLECTION: dict[str, Any] = {
+    "kind": "collection",
+    "name": "two-at-once",
+    "title": {"en": "Two voices at once", "fr": "Deux voix à la fois"},
+    "languages": ["en", "fr"],
+    "instructions": {"en": "Two people read at the same time.", "fr": "Deux personnes lisent en même temps."},
+    "contact": "lab@example.org",
+    "consent": {"version": "1", "text": {"en": "We keep your recording.", "fr": "Nous gardons l’enregistrement."}},
+    "sentences": [{"id": f"s{number}", "text": text} for number, text in enumerate(SENTENCES)],
+    "submissions_per_session": 2,
+    "prolific": {"completion_code": "C1A2B3"},
+    "mturk": {"reward": 1.5},
+}
+
+LISTENING: dict[str, Any] = {
+    **{key: COLLECTION[key] for key in ("title", "languages", "instructions", "contact", "consent", "prolific")},
+    "kind": "listening",
+    "name": "how-good",
+    "items_per_session": 4,
+    "ratings_per_item": 2,
+    "gold_per_session": 1,
+    "traps_per_session": 1,
+    "training_items": 1,
+}
+
+# Tests come from one address and do not wait.
+SERVER = {"requests_per_minute": 1_000_000, "uploads_per_minute": 1_000_000, "logins_per_minute": 1_000_000}
+
+
+def write_study(folder: Path, campaign: dict[str, Any], **server: Any) -> Path:
+    """Write the folder of a study."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "campaign.yaml").write_text(yaml.safe_dump(campaign, allow_unicode=True), encoding="utf-8")
+    (folder / "server.yaml").write_text(yaml.safe_dump({**SERVER, **server}), encoding="utf-8")
+    write_secret(folder)
+    return folder
+
+
+def _postgres_programs() -> Path | None:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return found[-1].parent if found else None
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Start a PostgreSQL server of our own and give its address without a database's name."""
+    programs = _postgres_programs()
+    if programs is None:
+        pytest.skip("needs the programs of a PostgreSQL server in /usr/lib/postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="auriscope-postgres-"))
+    become: list[str] = []
+    if os.geteuid() == 0:
+        # The server refuses to run as root.
+        owner = pwd.getpwnam("postgres")
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
+        become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data = folder / "data"
+    quiet: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL, "cwd": "/"}
+    subprocess.run([*become, programs / "initdb", "-D", data, "-U", "study", "-A", "trust", "-E", "UTF8"], **quiet)
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c max_connections=200"
+    control = [*become, programs / "pg_ctl", "-D", data, "-w"]
+    subprocess.run([*control, "-l", folder / "log", "-o", options, "start"], **quiet)
+    try:
+        yield f"postgresql+psycopg://study@127.0.0.1:{port}"
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], **quiet)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty database: the test runs on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'study.db'}"
+    from sqlalchemy import create_engine, text
+
+    server = request.getfixturevalue("postgres_server")
+    name = f"study_{uuid4().hex}"
+    engine = create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return f"{server}/{name}"
+
+
+@pytest.fixture
+def open_study(tmp_path: Path) -> Iterator[Callable[..., Study]]:
+    """A function that opens a study in a folder of its own: ``open_study(COLLECTION, database=…)``."""
+    opened: list[Study] = []
+
+    def make(campaign: dict[str, Any], **server: Any) -> Study:
+        study = Study.open(write_study(tmp_path / f"study{len(opened)}", campaign, **server))
+        opened.append(study)
+        return study
+
+    yield make
+    for study in opened:
+        study.close()
+
+
+@pytest.fixture
+def collection(open_study: Callable[..., Study], database_url: str) -> Study:
+    """A collection on each of the databases."""
+    return open_study(COLLECTION, database=database_url)
+
+
+@pytest.fixture
+def listening(open_study: Callable[..., Study], database_url: str) -> Study:
+    """A listening study on each of the databases."""
+    return open_study(LISTENING, database=database_url)
+
+
+@pytest.fixture
+def collection_client(collection: Study) -> Iterator[TestClient]:
+    """A visitor of the collection."""
+    with TestClient(create_app(collection), follow_redirects=False) as client:
+        yield client

@@ -1,0 +1,64 @@
+"""The database: its tables are those of the migrations, and writers wait for each other instead of failing."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import select
+
+from auriscope.study.database import Database
+from auriscope.study.schema import Setting, Table
+from auriscope.study.study import Study
+
+
+def test_the_migrations_give_the_tables_of_the_schema(collection: Study) -> None:
+    with collection.database.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
+
+
+def test_preparing_twice_changes_nothing(collection: Study) -> None:
+    collection.database.prepare()
+    collection.database.check()
+
+
+def test_writers_that_read_first_all_get_through(collection: Study) -> None:
+    # Two engines, as two processes have: the lock between them is the database's.
+    databases = [collection.database, Database(collection.settings.database)]
+    with collection.database.write() as session:
+        session.add(Setting(name="count", value={"count": 0}))
+    failures: list[BaseException] = []
+
+    def count(database: Database) -> None:
+        try:
+            for _ in range(25):
+                with database.write() as session:
+                    setting = session.scalars(select(Setting).where(Setting.name == "count").with_for_update()).one()
+                    setting.value = {"count": setting.value["count"] + 1}
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=count, args=(database,)) for database in databases for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    databases[1].close()
+    assert failures == []
+    with collection.database.read() as session:
+        assert session.get_one(Setting, "count").value == {"count": 100}
+
+
+def test_a_failed_block_leaves_nothing(collection: Study) -> None:
+    def fail() -> None:
+        with collection.database.write() as session:
+            session.add(Setting(name="paused", value={"paused": True}))
+            session.flush()
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    with collection.database.read() as session:
+        assert session.get(Setting, "paused") is None

@@ -1,0 +1,71 @@
+"""The way in: consent first, to the text that was shown, in the visitor's language, and once per person."""
+
+from __future__ import annotations
+
+import re
+
+from fastapi.testclient import TestClient
+from sqlalchemy import func, select
+
+from auriscope.study.schema import ConsentText, Contributor, Session
+from auriscope.study.study import Study
+
+
+def hidden_fields(html: str) -> dict[str, str]:
+    return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', html))
+
+
+def test_nothing_is_kept_without_consent(collection: Study, collection_client: TestClient) -> None:
+    fields = hidden_fields(collection_client.get("/").text)
+    answer = collection_client.post("/begin", data=fields)
+    assert answer.status_code == 200
+    assert "nothing about you has been kept" in answer.text
+    with collection.database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Session)) == 0
+        assert session.scalar(select(func.count()).select_from(Contributor)) == 0
+
+
+def test_consent_is_kept_with_its_text_version_digest_and_time(
+    collection: Study, collection_client: TestClient
+) -> None:
+    welcome = collection_client.get("/?PROLIFIC_PID=p1&STUDY_ID=st&SESSION_ID=se", headers={"accept-language": "fr"})
+    assert 'lang="fr"' in welcome.text
+    answer = collection_client.post("/begin", data={**hidden_fields(welcome.text), "agree": "yes"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/next")
+    assert "HttpOnly" in answer.headers["set-cookie"]
+    with collection.database.read() as session:
+        visit = session.scalars(select(Session)).one()
+        consent = session.get_one(ConsentText, visit.consent_sha256)
+        assert (consent.version, consent.language, consent.text) == ("1", "fr", "Nous gardons l’enregistrement.")
+        assert visit.consented_at is not None
+        assert visit.contributor.external_id == "p1"
+        assert visit.arrival == {"STUDY_ID": "st", "SESSION_ID": "se"}
+
+
+def test_consent_to_another_text_is_refused(collection_client: TestClient) -> None:
+    fields = hidden_fields(collection_client.get("/").text)
+    answer = collection_client.post("/begin", data={**fields, "consent_sha256": "0" * 64, "agree": "yes"})
+    assert answer.status_code == 403
+
+
+def test_a_worker_takes_part_once(collection_client: TestClient) -> None:
+    fields = {**hidden_fields(collection_client.get("/?workerId=W1&assignmentId=A1&hitId=H1").text), "agree": "yes"}
+    assert collection_client.post("/begin", data=fields).status_code == 303
+    collection_client.cookies.clear()
+    again = collection_client.post("/begin", data=fields)
+    assert again.status_code == 409
+    assert "already taken part" in again.text
+
+
+def test_a_preview_of_mechanical_turk_cannot_begin(collection_client: TestClient) -> None:
+    page = collection_client.get("/?assignmentId=ASSIGNMENT_ID_NOT_AVAILABLE&workerId=W1").text
+    assert "preview" in page
+    assert "<form" not in page
+
+
+def test_every_page_has_the_security_headers(collection_client: TestClient) -> None:
+    headers = collection_client.get("/").headers
+    assert "script-src 'self'" in headers["content-security-policy"]
+    assert "unsafe" not in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
