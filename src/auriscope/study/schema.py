@@ -226,7 +226,7 @@ class Stamp(Table):
 
     __tablename__ = "stamps"
 
-    nonce: Mapped[str] = mapped_column(primary_key=True)
+    nonce: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("stp"))
     session_id: Mapped[str] = mapped_column(ForeignKey("sessions.id"), unique=True)
     subject_id: Mapped[str]
     issued_at: Mapped[datetime] = mapped_column(default=now)
