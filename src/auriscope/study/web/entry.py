@@ -6,11 +6,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
+from sqlalchemy import func, select
+from starlette.concurrency import run_in_threadpool
 
+from auriscope.study import stamps
 from auriscope.study.campaign import Collection
 from auriscope.study.ids import sha256_of
-from auriscope.study.participants import Refused, arrival_from, begin, is_preview
-from auriscope.study.web.pages import SESSION_COOKIE, StudyDep, get_visit, language_of, page
+from auriscope.study.participants import Refused, arrival_from, begin, is_preview, require_open
+from auriscope.study.schema import Assignment, Contributor, Session, Submission
+from auriscope.study.web.pages import SESSION_COOKIE, CsrfDep, StudyDep, VisitDep, get_visit, language_of, page
+from auriscope.study.web.questionnaire import DEVICES, GENDERS, HEARING, AnswersError, language_names, read_answers
 
 router = APIRouter(include_in_schema=False)
 
@@ -46,8 +51,6 @@ async def begin_session(
     agree: Annotated[str, Form(max_length=10)] = "",
 ) -> Response:
     """Begin a session: only with consent, and only to the text that was shown."""
-    from starlette.concurrency import run_in_threadpool
-
     form = {key: value for key, value in (await request.form()).items() if isinstance(value, str)}
     if is_preview(form):
         raise Refused("preview")
@@ -84,3 +87,68 @@ def go_on(request: Request, study: StudyDep) -> Response:
         return RedirectResponse("/questionnaire", status_code=303)
     first = "/record" if isinstance(study.campaign, Collection) else "/rate"
     return RedirectResponse(first, status_code=303)
+
+
+@router.get("/questionnaire")
+def ask(request: Request, visit: VisitDep) -> Response:
+    """Ask the questions; they are answered once."""
+    if visit.state == "finished" or visit.answers is not None:
+        return RedirectResponse("/next", status_code=303)
+    return _questions(request, visit, {}, [])
+
+
+@router.post("/questionnaire", dependencies=[CsrfDep])
+async def answer(request: Request, study: StudyDep, visit: VisitDep) -> Response:
+    """Keep the answers, or show what is missing."""
+    form = {key: value for key, value in (await request.form()).items() if isinstance(value, str)}
+    require_open(visit)
+    try:
+        answers = read_answers(study.campaign, form)
+    except AnswersError as error:
+        return _questions(request, visit, form, error.fields)
+
+    def keep() -> None:
+        with study.database.write() as session:
+            kept = session.get_one(Session, visit.id)
+            if kept.answers is None:
+                kept.answers = answers
+
+    await run_in_threadpool(keep)
+    return RedirectResponse("/next", status_code=303)
+
+
+def _questions(request: Request, visit: Session, given: dict[str, str], wrong: list[str]) -> Response:
+    return page(
+        request,
+        "questionnaire.html.j2",
+        status=422 if wrong else 200,
+        visit=visit,
+        given=given,
+        wrong=wrong,
+        genders=GENDERS,
+        hearing=HEARING,
+        devices=DEVICES,
+        language_names=language_names(visit.language),
+    )
+
+
+@router.get("/done")
+def done(request: Request, study: StudyDep, visit: VisitDep) -> Response:
+    """Thank the participant, and give them the stamp, the way back to the platform, and their code."""
+    if visit.state != "finished":
+        return RedirectResponse("/next", status_code=303)
+    from auriscope.study import crowd
+
+    if isinstance(study.campaign, Collection):
+        count = select(func.count()).select_from(Submission).where(Submission.session_id == visit.id)
+    else:
+        answered = Assignment.answered_at.is_not(None)
+        count = select(func.count()).select_from(Assignment).where(Assignment.session_id == visit.id, answered)
+    with study.database.read() as session:
+        values = {
+            "count": session.scalar(count) or 0,
+            "stamp": stamps.stamp_of(study, session, visit),
+            "platform": session.get_one(Contributor, visit.contributor_id).platform,
+            "completion_link": crowd.completion_link(study, visit),
+        }
+    return page(request, "done.html.j2", visit=visit, code=visit.contributor_id, **values)
