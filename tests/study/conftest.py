@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import pwd
 import shutil
@@ -9,14 +11,22 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pytest
+import soundfile
 import yaml
 from fastapi.testclient import TestClient
 
+from auriscope.study.ids import new_id
+from auriscope.study.participants import Arrival, begin
+from auriscope.study.schema import Submission, Task
+from auriscope.study.stamps import finish_if_complete
+from auriscope.study.storage import put
 from auriscope.study.study import Study, write_secret
 from auriscope.study.web.app import create_app
 
@@ -147,3 +157,71 @@ def collection_client(collection: Study) -> Iterator[TestClient]:
     """A visitor of the collection."""
     with TestClient(create_app(collection), follow_redirects=False) as client:
         yield client
+
+
+ANSWERS = {
+    "speakers": [
+        {"gender": "female", "native": True, "native_language": "en"},
+        {"gender": "male", "native": False, "native_language": "fr"},
+    ],
+    "nativeness": "one_of_each",
+}
+
+
+def recording(seed: int, *, seconds: float = 0.5, sample_rate: int = 16_000) -> bytes:
+    """Give a WAV file of noise, another for every seed."""
+    samples = np.random.default_rng(seed).integers(-9000, 9000, round(seconds * sample_rate), dtype=np.int16)
+    file = io.BytesIO()
+    soundfile.write(file, samples, sample_rate, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
+@pytest.fixture
+def take_part() -> Callable[..., str]:
+    """A function that lets somebody take part in a collection to the end, and gives their session's id.
+
+    ``take_part(study, worker="W1", platform="mturk", details={"assignmentId": "A1"}, num_recordings=2)``; ``answers``
+    are those of the questionnaire. The recordings lie in the storage, as acknowledged.
+    """
+    seeds = count()
+
+    def work(
+        study: Study,
+        worker: str | None = None,
+        platform: str = "prolific",
+        details: dict[str, str] | None = None,
+        num_recordings: int = 2,
+        answers: dict[str, Any] | None = None,
+    ) -> str:
+        with study.database.write() as session:
+            visit, _ = begin(study, session, Arrival(platform if worker else "link", worker, details), "en")
+            visit.answers = ANSWERS if answers is None else answers
+        for position in range(num_recordings):
+            data = recording(next(seeds))
+            with study.database.write() as session:
+                pair = [{"id": f"s{number}", "text": SENTENCES[number]} for number in (position % 2, 2 + position % 2)]
+                task = Task(
+                    session_id=visit.id, position=position, pair_id="-".join(s["id"] for s in pair), sentences=pair
+                )
+                session.add(task)
+                session.flush()
+                submission = Submission(
+                    id=new_id("sub"),
+                    session_id=visit.id,
+                    task_id=task.id,
+                    key=str(uuid4()),
+                    sha256=hashlib.sha256(data).hexdigest(),
+                    num_bytes=len(data),
+                    storage_key="",
+                    sample_rate=16_000,
+                    num_channels=1,
+                    num_frames=8_000,
+                )
+                submission.storage_key = f"recordings/{submission.id}.wav"
+                session.add(submission)
+                session.flush()
+                put(study.storage, submission.storage_key, data)
+                finish_if_complete(study, session, visit, submission.id)
+        return visit.id
+
+    return work

@@ -1,6 +1,6 @@
 """Work stamps: what a participant pastes into the crowd platform to show that the work was done, and who it was.
 
-A stamp is one line of 64 letters, ``NONCE.SIGNATURE``. The nonce names a row that the server wrote in the transaction
+A stamp is one line of 68 letters, ``NONCE.SIGNATURE``. The nonce names a row that the server wrote in the transaction
 of the last piece of work; the signature (HMAC with SHA-256, :meth:`auriscope.study.study.Study.signer`) binds it to
 the campaign, the session and that piece of work. So a stamp cannot be made in a page, nor by somebody who reads the
 database. It is redeemed once.
@@ -67,8 +67,12 @@ def finish_if_complete(study: Study, session: OrmSession, visit: Session, subjec
     last one. Doing it twice changes nothing.
     """
     # The row's lock makes simultaneous last pieces of work wait for each other; the one that comes second sees both.
+    # It is the lock without the key: each has locked the session's key by pointing to it, and they would wait forever.
     current = session.scalars(
-        select(Session).where(Session.id == visit.id).with_for_update().execution_options(populate_existing=True)
+        select(Session)
+        .where(Session.id == visit.id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
     ).one()
     if current.state == "open" and is_complete(study, session, current):
         current.state, current.finished_at = "finished", now()
