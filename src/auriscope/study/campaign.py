@@ -144,9 +144,11 @@ class Collection(_Campaign):
                 if name not in known:
                     raise ValueError(f"the pair {pair[0]}, {pair[1]} names {name!r}, which is no sentence")
         for language in self.languages:
-            usable = sum(sentence.language in (None, language) for sentence in self.sentences)
-            if usable < 2:
+            usable = {sentence.id for sentence in self.sentences if sentence.language in (None, language)}
+            if len(usable) < 2:
                 raise ValueError(f"there are fewer than two sentences in {language}")
+            if self.pairs is not None and not any(usable.issuperset(pair) for pair in self.pairs):
+                raise ValueError(f"there is no pair of sentences in {language}")
         return self
 
 
@@ -154,12 +156,18 @@ class Listening(_Campaign):
     """A listening study: raters hear what systems made and vote from 1 to 5.
 
     ``scale`` says what is asked: the quality of separated sources, the naturalness of speech, the similarity of two
-    voices, or how well an interpretation explains a class. ``manifest`` names the items, a CSV or JSON Lines file
-    beside the campaign's, or the folder of :mod:`auriscope.study.items`.
+    voices, or how well an interpretation explains a class; ``question`` asks it in other words. ``manifest`` names the
+    items: a CSV or JSON Lines file beside the campaign's, or a folder of results (:mod:`auriscope.study.manifest`).
+
+    A session is ``training_items`` for practice, then ``items_per_session`` items that count, with
+    ``gold_per_session`` and ``traps_per_session`` mixed among them. ``headphone_check`` plays ``headphone_trials``
+    trials; who fails them twice is sent away if ``headphones_required``. ``break_every`` so many trials a rest is
+    suggested; 0: never.
     """
 
     kind: Literal["listening"]
     scale: Literal["quality", "naturalness", "similarity", "interpretation"] = "quality"
+    question: Words | None = None
     manifest: str = "items.csv"
     items_per_session: int = Field(default=20, ge=1)
     ratings_per_item: int = Field(default=5, ge=1)
@@ -167,8 +175,19 @@ class Listening(_Campaign):
     traps_per_session: int = Field(default=1, ge=0)
     training_items: int = Field(default=2, ge=0)
     headphone_check: bool = True
+    headphone_trials: Literal[3, 6] = 6
+    headphones_required: bool = False
     complete_listening: bool = True
+    break_every: int = Field(default=15, ge=0)
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _ask_in_all_languages(self) -> Self:
+        if self.question is not None:
+            missing = [language for language in self.languages if not self.question.get(language, "").strip()]
+            if missing:
+                raise ValueError(f"question has no text in {missing[0]}")
+        return self
 
 
 Campaign = Collection | Listening
