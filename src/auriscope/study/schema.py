@@ -155,7 +155,8 @@ class Submission(Table):
 
     ``key`` is the sender's idempotency key: sending it again gives the same submission. ``checks`` are the automatic
     checks' findings, None until they ran; ``checks_failed`` counts the attempts that died. ``payment`` (pending,
-    approved, rejected) and ``use`` (pending, included, excluded) are decided apart from each other.
+    approved, rejected) and ``use`` (pending, included, excluded) are decided apart from each other. ``claimed_by`` is the
+    reviewer who listens to it at the moment.
     """
 
     __tablename__ = "submissions"
@@ -180,6 +181,8 @@ class Submission(Table):
     payment_reason: Mapped[str | None] = mapped_column(Text)
     use: Mapped[str] = mapped_column(default="pending")
     use_reason: Mapped[str | None] = mapped_column(Text)
+    claimed_by: Mapped[str | None] = mapped_column(ForeignKey("accounts.id"))
+    claimed_until: Mapped[datetime | None]
 
     session: Mapped[Session] = relationship()
     task: Mapped[Task] = relationship()

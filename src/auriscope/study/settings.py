@@ -29,7 +29,8 @@ class Settings(BaseModel):
 
     ``database``: a URL of SQLAlchemy. ``storage``: a folder, or a URL such as ``s3://bucket/prefix``. ``queue``: a file
     for jobs, or ``redis://…``. ``public_url``: what participants open. ``trusted_proxies``: addresses whose
-    ``X-Forwarded-For`` is believed.
+    ``X-Forwarded-For`` is believed. ``metrics_token``: what opens ``/metrics`` to those who do not ask from the machine
+    itself.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +44,7 @@ class Settings(BaseModel):
     uploads_per_minute: int = Field(default=60, ge=1)
     requests_per_minute: int = Field(default=1200, ge=1)
     logins_per_minute: int = Field(default=10, ge=1)
+    metrics_token: str | None = Field(default=None, min_length=16, repr=False)
     separator: str | None = None
     estimator: str | None = None
 
