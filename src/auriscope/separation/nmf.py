@@ -119,14 +119,19 @@ def factorize(
     if batch == 1:
         # The product of two matrices is quicker than that of two batches of one: see _product.
         matrix, w, h = matrix[0], w[0], h[0]
-    # With a dictionary that stays, what the activations' update needs of it alone is worked out once.
-    fixed = None if learn_dictionary else _dictionary_facts(matrix, w, divergence)
-    for _ in range(num_iterations):
-        if learn_dictionary:
+    if not learn_dictionary:
+        # Of a dictionary that stays, what the activations' update needs of it alone is worked out once.
+        facts = _dictionary_facts(matrix, w, divergence)
+        for _ in range(num_iterations):
+            _update_activations(matrix, w, h, divergence, facts)
+    elif divergence == "euclidean":
+        w, h = _alternate_euclidean(matrix, w, h, num_iterations)
+    else:
+        for _ in range(num_iterations):
             _update_dictionary(matrix, w, h, divergence)
-        _update_activations(matrix, w, h, divergence, fixed or _dictionary_facts(matrix, w, divergence))
-    w, h = w.reshape(batch, size, -1), h.reshape(batch, -1, frames)
-    return Factors(w, h, divergence_of(whole, w @ h, divergence))
+            _update_activations(matrix, w, h, divergence, _dictionary_facts(matrix, w, divergence))
+    reached = divergence_of(whole, _product(w, h).view_as(whole), divergence)
+    return Factors(w.reshape(batch, size, -1), h.reshape(batch, -1, frames), reached)
 
 
 def divergence_of(matrix: Tensor, model: Tensor, divergence: str) -> Tensor:
@@ -135,10 +140,10 @@ def divergence_of(matrix: Tensor, model: Tensor, divergence: str) -> Tensor:
     With x of the matrix and y of the model: (x - y)²/2; x log(x/y) - x + y; or x/y - log(x/y) - 1 (Févotte and Idier
     2011, equation 1, the beta-divergence for beta = 2, 1 and 0).
     """
-    model = model if divergence == "euclidean" else model.clamp(min=_SMALLEST_MODEL)
     if divergence == "euclidean":
-        distances = (matrix - model).square() / 2
-    elif divergence == "kullback-leibler":
+        return (matrix - model).square_().sum((1, 2), dtype=torch.float64).div_(2)
+    model = model.clamp(min=_SMALLEST_MODEL)
+    if divergence == "kullback-leibler":
         distances = torch.special.xlogy(matrix, matrix / model) - matrix + model
     else:
         ratio = matrix / model
@@ -172,10 +177,21 @@ def _weights(matrix: Tensor, w: Tensor, h: Tensor, divergence: str) -> tuple[Ten
     return inverse.square().mul_(matrix), inverse
 
 
+def _alternate_euclidean(matrix: Tensor, w: Tensor, h: Tensor, num_iterations: int) -> tuple[Tensor, Tensor]:
+    """Update dictionary and activations in turns; both updates multiply by the matrix and by a Gram matrix."""
+    size, frames = matrix.shape[-2:]
+    # With H below X, and W beside X, a single product gives X H' and H H', and another W' X and W' W.
+    above_h, beside_w = torch.cat([matrix, h], -2), torch.cat([matrix, w], -1)
+    w, h = beside_w[..., frames:], above_h[..., size:, :]
+    for _ in range(num_iterations):
+        joint = _product(above_h, h.mT)
+        w *= _quotient(joint[..., :size, :], _product(w, joint[..., size:, :]))
+        joint = _product(w.mT, beside_w)
+        h *= _quotient(joint[..., :frames], _product(joint[..., frames:], h))
+    return w.clone(), h.clone()
+
+
 def _update_dictionary(matrix: Tensor, w: Tensor, h: Tensor, divergence: str) -> None:
-    if divergence == "euclidean":
-        w *= _quotient(_product(matrix, h.mT), _product(w, _product(h, h.mT)))
-        return
     numerator, denominator = torch.zeros_like(w), torch.zeros_like(w)
     for tile in _tiles(matrix):
         part = h[..., tile]
@@ -187,7 +203,7 @@ def _update_dictionary(matrix: Tensor, w: Tensor, h: Tensor, divergence: str) ->
         w *= _quotient(numerator, h.sum(-1).unsqueeze(-2))
     else:
         w *= _quotient(numerator, denominator).sqrt_()
-        w[w < _SMALLEST_FACTOR] = 0
+        torch.threshold_(w, _SMALLEST_FACTOR, 0)
 
 
 def _dictionary_facts(matrix: Tensor, w: Tensor, divergence: str) -> tuple[Tensor, ...]:
@@ -211,11 +227,12 @@ def _update_activations(matrix: Tensor, w: Tensor, h: Tensor, divergence: str, f
             part *= _product(w.mT, ratio).div_(facts[0])
         else:
             part *= _quotient(_product(w.mT, ratio), _product(w.mT, inverse)).sqrt_()
-    h[h < _SMALLEST_FACTOR] = 0
+    torch.threshold_(h, _SMALLEST_FACTOR, 0)
 
 
 def _quotient(numerator: Tensor, denominator: Tensor) -> Tensor:
-    return numerator / torch.where(denominator == 0, _SMALLEST_MODEL, denominator)
+    """Divide by non-negative numbers, which are overwritten; zero counts as the smallest model."""
+    return numerator / torch.threshold_(denominator, 0, _SMALLEST_MODEL)
 
 
 class NMF(FittedSeparator, name="separation/nmf"):
