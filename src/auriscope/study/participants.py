@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session as OrmSession
 
 from auriscope.errors import AuriscopeError
+from auriscope.study.campaign import Listening
 from auriscope.study.ids import new_token, now, sha256_of
 from auriscope.study.schema import ConsentText, Contributor, Session
 from auriscope.study.study import Study
@@ -65,11 +66,15 @@ def begin(study: Study, session: OrmSession, arrival: Arrival, language: str) ->
 
     Raises ``Refused`` when the study is paused or full, or the person has taken part as often as they may.
     """
+    from auriscope.study import assign  # it needs this module
+
     if study.is_paused(session):
         raise Refused("paused")
     limits = study.campaign.limits
     counted = select(func.count()).select_from(Session).where(Session.state.in_(("open", "finished")))
     if limits.max_sessions is not None and (session.scalar(counted) or 0) >= limits.max_sessions:
+        raise Refused("full")
+    if isinstance(study.campaign, Listening) and not assign.has_work(study, session):
         raise Refused("full")
     contributor = None
     if arrival.worker is not None:
