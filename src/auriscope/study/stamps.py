@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -43,6 +43,7 @@ class Verdict:
     worker: str | None = None
     issued_at: datetime | None = None
     redeemed_at: datetime | None = None
+    redeemed_by: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -111,6 +112,7 @@ def verify(
         "worker": contributor.external_id,
         "issued_at": stamp.issued_at,
         "redeemed_at": stamp.redeemed_at,
+        "redeemed_by": stamp.redeemed_by,
     }
     known = visit.arrival.get("assignmentId") or visit.arrival.get("SESSION_ID")
     is_other_worker = worker is not None and contributor.external_id not in (None, worker)
@@ -136,6 +138,15 @@ def redeem(study: Study, text: str, actor: str, *, worker: str | None = None, as
             return verify(study, session, text, worker=worker, assignment=assignment)
         audit(session, actor, "stamp.redeem", verdict.session_id)
         return verdict
+
+
+def redeem_for_assignment(study: Study, text: str, worker: str, assignment: str) -> Verdict:
+    """Use up a stamp for a platform's assignment; the same assignment may ask again, and the stamp still holds."""
+    actor = f"assignment:{assignment}"
+    verdict = redeem(study, text, actor, worker=worker, assignment=assignment)
+    if verdict.reason == "redeemed" and verdict.redeemed_by == actor:
+        return replace(verdict, reason="valid")
+    return verdict
 
 
 def _text(study: Study, stamp: Stamp) -> str:
