@@ -1,0 +1,223 @@
+"""Removing a contributor: not a byte of theirs is left in the files of the storage or of the database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, text
+
+from auriscope.errors import AuriscopeError
+from auriscope.study.removal import Removed, find_contributor, remove_contributor
+from auriscope.study.schema import (
+    Account,
+    Assignment,
+    AuditEntry,
+    Contributor,
+    Item,
+    Release,
+    Removal,
+    Review,
+    Score,
+    Session,
+    Stamp,
+    Submission,
+    Task,
+    Vote,
+)
+from auriscope.study.storage import put
+from auriscope.study.study import Study
+
+ANSWERS = {"speakers": [{"gender": "female", "native": True, "native_language": "Plautdietsch-zq"}]}
+
+
+def add_work_of_others(study: Study, session_id: str) -> None:
+    """A score with tracks, and a review with a note, of each of a session's recordings."""
+    with study.database.write() as session:
+        account = session.scalar(select(Account)) or Account(name="ada", password_hash="x", role="owner")
+        session.add(account)
+        session.flush()
+        for submission in session.scalars(select(Submission).where(Submission.session_id == session_id)):
+            key = f"tracks/{submission.id}/track1.wav"
+            put(study.storage, key, b"track-of-" + session_id.encode())
+            session.add(Score(submission_id=submission.id, separator="s", estimator="e", tracks=[{"storage_key": key}]))
+            note = f"note-about-{session_id}"
+            session.add(Review(submission_id=submission.id, account_id=account.id, vote="good", note=note))
+            submission.details = {"sampleRate": 44_100}
+
+
+def id_of(study: Study, name: str) -> str:
+    with study.database.read() as session:
+        return find_contributor(session, name)
+
+
+def remove(study: Study, name: str) -> Removed:
+    return remove_contributor(study, id_of(study, name), "command")
+
+
+def database_files(study: Study) -> list[Path]:
+    if study.database.is_sqlite:
+        assert study.database.engine.url.database
+        path = Path(study.database.engine.url.database)
+        return [file for file in path.parent.glob(path.name + "*") if file.is_file()]
+    with study.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("CHECKPOINT"))
+        folder = Path(str(connection.scalar(text("SHOW data_directory"))))
+        number = connection.scalar(text("SELECT oid FROM pg_database WHERE datname = current_database()"))
+    return [file for file in (folder / "base" / str(number)).iterdir() if file.is_file()]
+
+
+def found_in(files: list[Path], needles: dict[str, bytes]) -> set[str]:
+    contents = [file.read_bytes() for file in files]
+    return {name for name, needle in needles.items() if any(needle in content for content in contents)}
+
+
+def stored(study: Study) -> list[Path]:
+    return [path for path in Path(study.settings.storage).rglob("*") if path.is_file()]
+
+
+def needles_of(study: Study, session_id: str) -> dict[str, bytes]:
+    with study.database.read() as session:
+        visit = session.get_one(Session, session_id)
+        submission = session.scalars(select(Submission).where(Submission.session_id == session_id)).first()
+        assert submission is not None
+        return {
+            "worker": b"WORKERZQ77",
+            "assignment": b"ASSIGNMENTZQ88",
+            "answer": b"Plautdietsch-zq",
+            "session": session_id.encode(),
+            "contributor": visit.contributor_id.encode(),
+            "cookie": visit.token_sha256.encode(),
+            "sha256": submission.sha256.encode(),
+            "note": f"note-about-{session_id}".encode(),
+        }
+
+
+def test_no_byte_is_left_in_the_database_or_the_storage(collection: Study, take_part: Callable[..., str]) -> None:
+    details = {"assignmentId": "ASSIGNMENTZQ88", "hitId": "H1"}
+    theirs = take_part(collection, "WORKERZQ77", platform="mturk", details=details, answers=ANSWERS)
+    others = take_part(collection, "W2", platform="mturk")
+    for session_id in (theirs, others):
+        add_work_of_others(collection, session_id)
+    needles = needles_of(collection, theirs)
+    samples = {path.name: path.read_bytes()[2_000:2_200] for path in stored(collection)}
+    before = len(stored(collection))
+    assert found_in(database_files(collection), needles) == set(needles)
+
+    removed = remove(collection, "WORKERZQ77")
+
+    assert (removed.num_sessions, removed.num_submissions, removed.num_votes, removed.num_files) == (1, 2, 0, 4)
+    assert removed.is_purged
+    assert found_in(database_files(collection), needles) == set()
+    left = stored(collection)
+    assert len(left) == before - 4
+    kept = {path.name: samples[path.name] for path in left if path.name in samples and "sub_" in path.name}
+    gone = {name: sample for name, sample in samples.items() if name.startswith("sub_") and name not in kept}
+    assert len(kept) == len(gone) == 2
+    assert found_in(left, gone) == set()
+    assert found_in(left, {"track": b"track-of-" + theirs.encode()}) == set()
+    with collection.database.read() as session:
+        for table in (Contributor, Session, Stamp):
+            assert session.scalar(select(func.count()).select_from(table)) == 1
+        for table in (Submission, Task, Score, Review):
+            assert session.scalar(select(func.count()).select_from(table)) == 2
+        assert session.get(Session, others) is not None
+
+
+def test_a_removal_is_logged_without_the_data(collection: Study, take_part: Callable[..., str]) -> None:
+    session_id = take_part(collection, "WORKERZQ77")
+    contributor = id_of(collection, "WORKERZQ77")
+    with collection.database.write() as session:
+        session.add(Release(version="1.0.0", sha256="0" * 64, num_submissions=2))
+    removed = remove(collection, session_id)
+    assert removed.releases == ("1.0.0",)
+    with collection.database.read() as session:
+        removal = session.scalars(select(Removal)).one()
+        entry = session.scalars(select(AuditEntry).where(AuditEntry.action == "contributor.remove")).one()
+        assert (removal.actor, removal.num_sessions, removal.num_submissions) == ("command", 1, 2)
+        assert (entry.actor, entry.subject) == ("command", removal.id)
+        assert entry.details == {"sessions": 1, "submissions": 2, "votes": 0}
+        written = f"{vars(removal)}{vars(entry)}"
+    assert not any(name in written for name in ("WORKERZQ77", session_id, contributor))
+
+
+def test_a_raters_votes_go_and_the_items_stay(listening: Study, take_part: Callable[..., str]) -> None:
+    session_id = take_part(listening, "P1", num_recordings=0)
+    with listening.database.write() as session:
+        item = Item(name="one", mixture="m", system="s", parts=[])
+        session.add(item)
+        session.flush()
+        trial = Assignment(session_id=session_id, item_id=item.id, position=0)
+        session.add(trial)
+        session.flush()
+        session.add_all(Vote(assignment_id=trial.id, part=part, score=4) for part in (0, 1))
+    assert remove(listening, "P1").num_votes == 2
+    with listening.database.read() as session:
+        for table, number in ((Vote, 0), (Assignment, 0), (Item, 1)):
+            assert session.scalar(select(func.count()).select_from(table)) == number
+
+
+def test_a_removal_that_broke_off_can_be_repeated(
+    collection: Study, take_part: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_part(collection, "P1")
+    delete, calls = collection.storage.delete, []
+
+    def fail_once(key: str) -> None:
+        calls.append(key)
+        if len(calls) == 2:
+            raise OSError("the disk is away")
+        delete(key)
+
+    monkeypatch.setattr(collection.storage, "delete", fail_once)
+    with pytest.raises(OSError, match="the disk is away"):
+        remove(collection, "P1")
+    assert remove(collection, "P1").num_submissions == 2
+    assert stored(collection) == []
+
+
+def test_tracks_that_no_row_names_go_too(collection: Study, take_part: Callable[..., str]) -> None:
+    session_id = take_part(collection, "P1")
+    with collection.database.read() as session:
+        submission = session.scalars(select(Submission).where(Submission.session_id == session_id)).first()
+    assert submission is not None
+    put(collection.storage, f"tracks/{submission.id}/track2.wav", b"begun")
+    assert remove(collection, "P1").num_files == 3
+    assert stored(collection) == []
+
+
+def test_a_database_that_others_keep_busy_is_said_to_be_so(
+    collection: Study, take_part: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sqlalchemy import event
+
+    from auriscope.study import removal
+
+    monkeypatch.setattr(removal, "_LOCK_WAIT", "10ms")
+
+    @event.listens_for(collection.database.engine, "checkout")
+    def hurry(connection: Any, _record: Any, _proxy: Any) -> None:
+        if collection.database.is_sqlite:
+            connection.execute("PRAGMA busy_timeout=10")
+
+    take_part(collection, "P1")
+    contributor = id_of(collection, "P1")
+    with collection.database.read() as reader:
+        reader.scalars(select(Session)).all()
+        removed = remove_contributor(collection, contributor, "command")
+    assert not removed.is_purged
+    assert stored(collection) == []
+    assert removal.purge(collection.database)
+
+
+def test_names_that_fit_nobody_or_several_are_refused(collection: Study, take_part: Callable[..., str]) -> None:
+    take_part(collection, "SAME")
+    take_part(collection, "SAME", platform="mturk")
+    with pytest.raises(AuriscopeError, match="nobody of that name has taken part"):
+        id_of(collection, "W404")
+    with pytest.raises(AuriscopeError, match="names people on several platforms; give one of con_"):
+        id_of(collection, "SAME")
+    with pytest.raises(AuriscopeError, match="there is no such contributor"):
+        remove_contributor(collection, "con_404", "command")
