@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import os
 import pwd
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import numpy as np
 import pytest
 import soundfile
@@ -29,6 +31,7 @@ from auriscope.study.stamps import finish_if_complete
 from auriscope.study.storage import put
 from auriscope.study.study import Study, write_secret
 from auriscope.study.web.app import create_app
+from auriscope.study.web.pages import SESSION_COOKIE, csrf_token
 
 SENTENCES = [
     "The boat left the harbour before the sun came up.",
@@ -176,6 +179,49 @@ def recording(seed: int, *, seconds: float = 0.5, sample_rate: int = 16_000) -> 
     return file.getvalue()
 
 
+class Sender:
+    """A visitor who has consented, and sends recordings through the pages' interface."""
+
+    def __init__(self, study: Study, client: TestClient, worker: str | None = None) -> None:
+        self.study, self.client = study, client
+        with study.database.write() as session:
+            visit, secret = begin(study, session, Arrival("prolific" if worker else "link", worker), "en")
+        self.session_id = visit.id
+        self.headers = {"cookie": f"{SESSION_COOKIE}={secret}", "x-csrf-token": csrf_token(study, secret)}
+        self._position = count()
+
+    def task(self) -> str:
+        """Be shown the next two sentences."""
+        with self.study.database.write() as session:
+            pair = [{"id": f"s{number}", "text": SENTENCES[number]} for number in (0, 1)]
+            task = Task(session_id=self.session_id, position=next(self._position), pair_id="s0-s1", sentences=pair)
+            session.add(task)
+        return task.id
+
+    def send(self, data: Any, *, task: str | None = None, key: str | None = None, **headers: str) -> httpx.Response:
+        """Send a recording, and give the answer; ``headers`` are changed so (``content_type="…"``)."""
+        digest = hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else "0" * 64
+        sent = {**self.headers, "content-type": "audio/wav", "x-content-sha256": digest}
+        sent.update({name.replace("_", "-"): value for name, value in headers.items()})
+        address = f"/api/submissions/{key or uuid4()}"
+        return self.client.put(address, params={"task": task or self.task()}, content=data, headers=sent)
+
+
+@pytest.fixture
+def sender() -> Iterator[Callable[..., Sender]]:
+    """A function that gives a new visitor of a study: ``sender(study)``."""
+    clients: dict[int, TestClient] = {}
+
+    def make(study: Study, worker: str | None = None) -> Sender:
+        if id(study) not in clients:
+            clients[id(study)] = TestClient(create_app(study)).__enter__()
+        return Sender(study, clients[id(study)], worker)
+
+    yield make
+    for client in clients.values():
+        client.__exit__(None, None, None)
+
+
 @pytest.fixture
 def take_part() -> Callable[..., str]:
     """A function that lets somebody take part in a collection to the end, and gives their session's id.
@@ -225,3 +271,16 @@ def take_part() -> Callable[..., str]:
         return visit.id
 
     return work
+
+
+@pytest.fixture(scope="module")
+def browsing() -> Iterator[Any]:
+    """A real browser and server: ``browsing.serve(study)``, ``browsing.page()``, ``browsing.look(page, name)``."""
+    spec = importlib.util.spec_from_file_location("study_browser", Path(__file__).with_name("browser.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    browsing = module.Browsing()
+    yield browsing
+    browsing.close()
