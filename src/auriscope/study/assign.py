@@ -13,6 +13,7 @@ from random import Random
 
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session as OrmSession
+from sqlalchemy.orm import joinedload
 
 from auriscope.study.ids import now
 from auriscope.study.items import listening_of
@@ -66,10 +67,10 @@ def assign(study: Study, session: OrmSession, visit: Session) -> list[Assignment
     return made
 
 
-def assignments_of(session: OrmSession, visit: Session) -> list[Assignment]:
-    """Give a session's list of trials in order; empty before it was made."""
+def assignments_of(session: OrmSession, visit: Session, *, with_items: bool = False) -> list[Assignment]:
+    """Give a session's list of trials in order, if asked with their items at once; empty before it was made."""
     mine = select(Assignment).where(Assignment.session_id == visit.id).order_by(Assignment.position)
-    return list(session.scalars(mine))
+    return list(session.scalars(mine.options(joinedload(Assignment.item)) if with_items else mine))
 
 
 def times_taken(study: Study, session: OrmSession) -> Counter[str]:
