@@ -13,6 +13,7 @@ from torchmetrics.functional.audio import permutation_invariant_training, scale_
 from auriscope.metrics import (
     best_permutation,
     is_silent,
+    pairs,
     pairwise,
     permute,
     pit_loss,
@@ -200,6 +201,32 @@ def test_sums_give_what_evaluating_every_pair_gives(
     assert fast.dtype == torch.float32
     assert slow.isnan().tolist() == fast.isnan().tolist()
     torch.testing.assert_close(fast.double(), slow, atol=0.01, rtol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("level_db", [-20.0, 0.0, 19.0])
+def test_sums_in_single_precision_are_taken_where_they_do(
+    level_db: float, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Four minutes at 8 kHz, of several tiles, with an offset just below what is refused.
+    references = torch.randn(1, 2, 2_000_000, generator=generator)
+    noise = torch.randn(1, 2, 2_000_000, generator=generator)
+    estimates = (references + 10 ** (-level_db / 20) * noise) * torch.tensor([1e-6, 1e3]).reshape(1, 2, 1)
+    references = references + 0.9
+    slow = _by_pairs(estimates.double(), references.double(), None, True)
+    taken = []
+    summed = pairs._sums
+    monkeypatch.setattr(
+        pairs, "_sums", lambda *signals, precise: taken.append(precise) or summed(*signals, precise=precise)
+    )
+    fast = pairwise_si_snr(estimates, references)
+    assert taken == [False]
+    matched = torch.eye(2, dtype=torch.bool)
+    torch.testing.assert_close(fast[0][matched].double(), slow[0][matched], atol=1e-3, rtol=0)
+    # What is left between strangers is told to 1e-6 of the amplitude.
+    amplitudes = [10 ** (values[0][~matched].double() / 20) for values in (fast, slow)]
+    torch.testing.assert_close(*amplitudes, atol=1e-6, rtol=0)
+    pairwise_si_snr(estimates, references + 1.0)
+    assert taken == [False, False, True]
 
 
 @pytest.mark.parametrize("zero_mean", [True, False])

@@ -4,6 +4,11 @@
 the time axis, several times each. Of SI-SNR all that is needed is every signal's sum and energy and every pair's inner
 product. In float64 their differences keep the whole range of the ratio (100 dB), and tile by tile they never leave the
 cache; the gradient with regard to a signal is a weighted sum of the signals, one matrix product.
+
+Where nothing cancels, sums in float32 do as well, in a third of the time: when no ratio is above 20 dB, no signal is
+mostly offset, and none so quiet or loud that its square leaves the range. They are tried first on a CPU, where looking
+at the result costs nothing, and taken if that holds. They are then off by less than 0.001 dB, and by 1e-6 of the
+amplitude where estimate and reference have next to nothing in common.
 """
 
 from __future__ import annotations
@@ -17,6 +22,12 @@ from auriscope.metrics.ratios import check_shapes
 
 _TILE = 1 << 19
 """Samples that are summed at once on a CPU: in float64, a few MiB."""
+_SHORTEST_TILE, _LONGEST_TILE = 1 << 10, 1 << 15
+"""Of a signal, in samples: sums in float32 over more would lose digits."""
+_CANCELLING_DB = 20.0
+"""From here on the energy of the error is less than a hundredth of what it is the difference of."""
+_FAINTEST = 1e-25
+"""The energy of a signal whose squared samples are well inside the range of float32."""
 
 
 def pairwise_si_snr(
@@ -44,21 +55,31 @@ def pairwise_si_snr(
         )
     check_shapes(estimates.unsqueeze(2), references.unsqueeze(1), lengths)
     dtype = torch.promote_types(torch.promote_types(estimates.dtype, references.dtype), torch.float32)
+    num_estimates = estimates.shape[1]
     valid = None
     count = estimates.new_full((1, 1, 1), estimates.shape[-1], dtype=torch.float64)
     if lengths is not None:
         valid = torch.arange(references.shape[-1], device=references.device) < lengths.reshape(-1, 1, 1)
         count = lengths.reshape(-1, 1, 1).double()
-    # Totals, energies and extremes of the estimates, then of the references, (batch, E + R).
-    sums: tuple[Tensor, ...] = _Sums.apply(estimates, references, valid)  # type: ignore[no-untyped-call]
-    totals, energies, products, least, most = sums
-    num_estimates = estimates.shape[1]
+    if dtype == torch.float32 and estimates.device.type == "cpu":
+        totals, energies, products = _sums(estimates, references, valid, precise=False)[:3]
+        within = energies > _FAINTEST
+        if zero_mean:
+            raw = energies
+            energies, products = _centred(totals, raw, products, count)
+            within = within & (energies > raw / 2)
+        energy_e, energy_r = energies[:, :num_estimates, None], energies[:, None, num_estimates:]
+        target = products.square() / energy_r
+        floor = eps * energy_e
+        values = 10 * ((target + floor) / (energy_e - target + floor)).log10()
+        # NaN, of a sample or of a silent signal, is not below either.
+        if bool(within.all()) and bool((values < _CANCELLING_DB).all()):
+            return values.to(dtype)
+    totals, energies, products, least, most = _sums(estimates, references, valid, precise=True)
     silences = _silent(totals, least, most, count.squeeze(-1), 64 * torch.finfo(dtype).eps, zero_mean)
     silent_e, silent_r = silences[:, :num_estimates, None], silences[:, None, num_estimates:]
     if zero_mean:
-        count = count.clamp(min=1)
-        energies = energies - totals.square() / count.squeeze(-1)
-        products = products - totals[:, :num_estimates, None] * totals[:, None, num_estimates:] / count
+        energies, products = _centred(totals, energies, products, count.clamp(min=1))
     energy_e, energy_r = energies[:, :num_estimates, None], energies[:, None, num_estimates:]
     # Safe numbers where a signal is silent, and what is defined there over them afterwards.
     silent = silent_e | silent_r
@@ -68,6 +89,20 @@ def pairwise_si_snr(
     values = 10 * ((target + floor).log10() - ((energy_e - target).clamp(min=0) + floor).log10())
     values = torch.where(silent_r | values.isinf(), torch.nan, values)
     return values.to(dtype)
+
+
+def _sums(estimates: Tensor, references: Tensor, valid: Tensor | None, *, precise: bool) -> tuple[Tensor, ...]:
+    """Totals, energies and extremes of the estimates, then of the references, (batch, E + R), and products."""
+    sums: tuple[Tensor, ...] = _Sums.apply(estimates, references, valid, precise)  # type: ignore[no-untyped-call]
+    return sums
+
+
+def _centred(totals: Tensor, energies: Tensor, products: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Energies and products of what lies around the means."""
+    num_estimates = products.shape[1]
+    means = totals / count.squeeze(-1)
+    energies = energies - totals * means
+    return energies, products - totals[:, :num_estimates, None] * means[:, None, num_estimates:]
 
 
 def _silent(totals: Tensor, least: Tensor, most: Tensor, count: Tensor, rounding: float, zero_mean: bool) -> Tensor:
@@ -80,10 +115,15 @@ def _silent(totals: Tensor, least: Tensor, most: Tensor, count: Tensor, rounding
 
 
 class _Sums(torch.autograd.Function):
-    """Sums and energies (batch, E + R), inner products (batch, E, R), least and largest values, all in float64."""
+    """Sums and energies (batch, E + R), inner products (batch, E, R), least and largest values, all in float64.
+
+    Of each tile they are summed in float64 if ``precise``, else as the signals are, and without the extremes.
+    """
 
     @staticmethod
-    def forward(ctx: Any, estimates: Tensor, references: Tensor, valid: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, estimates: Tensor, references: Tensor, valid: Tensor | None, precise: bool
+    ) -> tuple[Tensor, ...]:
         held = [estimates, references]
         if valid is not None:
             # What lies beyond the lengths must not count among the extremes: there, the first sample again.
@@ -94,18 +134,18 @@ class _Sums(torch.autograd.Function):
         num_signals = num_estimates + references.shape[1]
         width = time
         if estimates.device.type == "cpu":
-            width = min(time, max(1024, _TILE // max(1, batch * num_signals)))
-        tile = estimates.new_empty((batch, num_signals, width), dtype=torch.float64)
-        totals = tile.new_zeros(batch, num_signals)
+            width = min(max(_SHORTEST_TILE, _TILE // max(1, batch * num_signals)), _LONGEST_TILE)
+        totals = estimates.new_zeros((batch, num_signals), dtype=torch.float64)
         energies = torch.zeros_like(totals)
-        products = tile.new_zeros(batch, num_estimates, num_signals - num_estimates)
+        products = totals.new_zeros(batch, num_estimates, num_signals - num_estimates)
+        dtype = torch.float64 if precise else torch.float32
         for begin in range(0, time, width):
-            part = tile[..., : min(width, time - begin)]
-            part[:, :num_estimates] = estimates[..., begin : begin + width]
-            part[:, num_estimates:] = references[..., begin : begin + width]
-            totals += part.sum(-1)
-            energies += torch.linalg.vector_norm(part, dim=-1).square_()
-            products += part[:, :num_estimates] @ part[:, num_estimates:].mT
+            tiles = [signals[..., begin : begin + width].to(dtype) for signals in (estimates, references)]
+            totals += torch.cat([tile.sum(-1) for tile in tiles], 1)
+            energies += torch.cat([torch.linalg.vector_norm(tile, dim=-1) for tile in tiles], 1).double().square_()
+            products += tiles[0] @ tiles[1].mT
+        if not precise:
+            return totals, energies, products
         # Nothing is silent whose energy without its mean is more than what a silent signal could have: then the
         # extremes need not be known, and any that are not silent do. On other devices the question would wait.
         count = valid.sum(-1).double() if valid is not None else energies.new_full((1, 1), time)
@@ -124,7 +164,7 @@ class _Sums(torch.autograd.Function):
         return totals, energies, products, least, most
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         estimates, references, *masks = ctx.saved_tensors
         totals, energies, products = gradients[:3]
         num_estimates = estimates.shape[1]
@@ -137,7 +177,7 @@ class _Sums(torch.autograd.Function):
             results[1] = _gradient(references, estimates, totals[:, own], energies[:, own], products.mT)
         if masks:
             results = [None if result is None else result * masks[0] for result in results]
-        return results[0], results[1], None
+        return results[0], results[1], None, None
 
 
 def _gradient(own: Tensor, other: Tensor, of_total: Tensor, of_energy: Tensor, of_products: Tensor) -> Tensor:
