@@ -141,7 +141,8 @@ def divergence_of(matrix: Tensor, model: Tensor, divergence: str) -> Tensor:
     2011, equation 1, the beta-divergence for beta = 2, 1 and 0).
     """
     if divergence == "euclidean":
-        return (matrix - model).square_().sum((1, 2), dtype=torch.float64).div_(2)
+        distances = (matrix - model).square_().div_(2)
+        return distances.sum((1, 2), dtype=torch.float64)
     model = model.clamp(min=_SMALLEST_MODEL)
     if divergence == "kullback-leibler":
         distances = torch.special.xlogy(matrix, matrix / model) - matrix + model
