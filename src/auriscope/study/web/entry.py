@@ -9,10 +9,11 @@ from fastapi.responses import RedirectResponse, Response
 from sqlalchemy import func, select
 from starlette.concurrency import run_in_threadpool
 
-from auriscope.study import stamps
+from auriscope.study import crowd, stamps
 from auriscope.study.campaign import Collection
 from auriscope.study.ids import sha256_of
 from auriscope.study.participants import Refused, arrival_from, begin, is_preview, require_open
+from auriscope.study.removal import remove_contributor
 from auriscope.study.schema import Assignment, Contributor, Session, Submission
 from auriscope.study.web.pages import SESSION_COOKIE, CsrfDep, StudyDep, VisitDep, get_visit, language_of, page
 from auriscope.study.web.questionnaire import DEVICES, GENDERS, HEARING, AnswersError, language_names, read_answers
@@ -137,8 +138,6 @@ def done(request: Request, study: StudyDep, visit: VisitDep) -> Response:
     """Thank the participant, and give them the stamp, the way back to the platform, and their code."""
     if visit.state != "finished":
         return RedirectResponse("/next", status_code=303)
-    from auriscope.study import crowd
-
     if isinstance(study.campaign, Collection):
         count = select(func.count()).select_from(Submission).where(Submission.session_id == visit.id)
     else:
@@ -149,6 +148,24 @@ def done(request: Request, study: StudyDep, visit: VisitDep) -> Response:
             "count": session.scalar(count) or 0,
             "stamp": stamps.stamp_of(study, session, visit),
             "platform": session.get_one(Contributor, visit.contributor_id).platform,
-            "completion_link": crowd.completion_link(study, visit),
         }
-    return page(request, "done.html.j2", visit=visit, code=visit.contributor_id, **values)
+    link = crowd.completion_link(study, visit)
+    return page(request, "done.html.j2", visit=visit, code=visit.contributor_id, completion_link=link, **values)
+
+
+@router.get("/withdraw")
+def ask_to_withdraw(request: Request, visit: VisitDep) -> Response:
+    """Ask whether the participant means it."""
+    if visit.state == "finished":
+        return RedirectResponse("/done", status_code=303)
+    return page(request, "withdraw.html.j2", visit=visit)
+
+
+@router.post("/withdraw", dependencies=[CsrfDep])
+def withdraw(request: Request, study: StudyDep, visit: VisitDep) -> Response:
+    """End the participation and delete what was sent, every byte of it."""
+    require_open(visit)
+    remove_contributor(study, visit.contributor_id, "participant")
+    response = page(request, "withdrawn.html.j2", language=visit.language)
+    response.delete_cookie(SESSION_COOKIE)
+    return response
