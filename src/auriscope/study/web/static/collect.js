@@ -230,6 +230,7 @@ function review(entry, wasRestored = false) {
   tellIn("advice", [wasRestored ? say("restored") : "", advice ? say(advice) : ""].join(" ").trim() || $("advice").textContent);
   $("send").disabled = true;
   $("listen").disabled = !isUsable;
+  $("listen").classList.remove("second");
   $("listen").textContent = say("listen");
   $("heard").value = 0;
   $("review-says").textContent = isUsable ? say("review") : "";
@@ -248,6 +249,7 @@ function review(entry, wasRestored = false) {
     if (heardOf(sound) * sound.duration < sound.duration - 0.3) return;
     $("heard").value = 1;
     $("send").disabled = false;
+    $("listen").classList.add("second");
     $("review-says").textContent = say("reviewed");
     $("send").focus();
   };
