@@ -84,8 +84,8 @@ def level_noise() -> bytes:
 def _tone() -> npt.NDArray[np.float64]:
     time = np.arange(round(_TONE_SECONDS * _SAMPLE_RATE)) / _SAMPLE_RATE
     ramp = np.minimum(1.0, np.minimum(time, time[::-1]) / _RAMP_SECONDS)
-    tone: npt.NDArray[np.float64] = np.sin(2.0 * np.pi * _FREQUENCY * time)
-    return _AMPLITUDE * tone * np.sin(0.5 * np.pi * ramp) ** 2
+    tone: npt.NDArray[np.float64] = np.sin(2.0 * np.pi * _FREQUENCY * time) * np.sin(0.5 * np.pi * ramp) ** 2
+    return tone * _AMPLITUDE
 
 
 def _wav(frames: npt.NDArray[np.float64]) -> bytes:

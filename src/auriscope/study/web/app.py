@@ -15,7 +15,7 @@ from auriscope.errors import AuriscopeError
 from auriscope.study.campaign import Collection
 from auriscope.study.participants import Refused
 from auriscope.study.study import Study
-from auriscope.study.web import entry
+from auriscope.study.web import collect, entry, rate, upload
 from auriscope.study.web.guards import RateLimits, RequestLog, SecurityHeaders
 from auriscope.study.web.pages import HERE, page
 
@@ -36,6 +36,9 @@ def create_app(study: Study) -> FastAPI:
     )
     app.state.study = study
     app.include_router(entry.router)
+    app.include_router(collect.router)
+    app.include_router(rate.router)
+    app.include_router(upload.router)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(AuriscopeError, _impossible)
