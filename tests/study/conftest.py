@@ -284,3 +284,56 @@ def browsing() -> Iterator[Any]:
     browsing = module.Browsing()
     yield browsing
     browsing.close()
+
+
+@pytest.fixture
+def write_items() -> Callable[..., Path]:
+    """A function that writes the manifest of a listening study, and its sounds, into the study's folder.
+
+    ``write_items(study, num_mixtures=3, systems=("first", "second"), num_training=1, num_gold=2, num_traps=2)``: every
+    item has a mixture and two estimates of ``seconds``. Gives the manifest.
+    """
+
+    def write(
+        study: Study,
+        num_mixtures: int = 3,
+        systems: Sequence[str] = ("first", "second"),
+        num_training: int = 1,
+        num_gold: int = 2,
+        num_traps: int = 2,
+        seconds: float = 0.1,
+    ) -> Path:
+        rows = [
+            {
+                "name": f"{system}-{number}",
+                "system": system,
+                "mixture": f"mix-{number}.wav",
+                "blind_si_snr_db": f"{number}.5;-1",
+            }
+            for number in range(num_mixtures)
+            for system in systems
+        ]
+        extra = {"training": num_training, "gold": num_gold, "trap": num_traps}
+        for role, how_many in extra.items():
+            rows += [
+                {"name": f"{role}-{number}", "system": "hidden", "mixture": f"{role}-{number}.wav", "role": role}
+                | ({} if role == "training" else {"expected": "5;1-2"})
+                for number in range(how_many)
+            ]
+        sounds = study.folder / "sounds"
+        sounds.mkdir(exist_ok=True)
+        for row in rows:
+            for name in (row["mixture"], f"{row['name']}.a.wav", f"{row['name']}.b.wav"):
+                (sounds / name).write_bytes(recording(len(name), seconds=seconds, sample_rate=8_000))
+            row["mixture"] = f"sounds/{row['mixture']}"
+            row["estimates"] = f"sounds/{row['name']}.a.wav;sounds/{row['name']}.b.wav"
+        path = study.folder / "items.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(
+                file, ["name", "system", "mixture", "estimates", "role", "expected", "blind_si_snr_db"]
+            )
+            writer.writeheader()
+            writer.writerows(rows)
+        return path
+
+    return write

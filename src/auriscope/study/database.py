@@ -8,12 +8,13 @@ one process queue at a lock of ours, which is fair; processes wait for each othe
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session as OrmSession
 
@@ -21,6 +22,20 @@ from auriscope.errors import AuriscopeError
 from auriscope.study.schema import Table
 
 _WAIT_SECONDS = 30
+# So many small transactions share a flush to the disk at most.
+_TOGETHER = 64
+
+Result = TypeVar("Result")
+
+
+class _Waiting(Generic[Result]):
+    """A small transaction that waits for its turn, and what came of it."""
+
+    def __init__(self, work: Callable[[OrmSession], Result]) -> None:
+        self.work = work
+        self.result: Result | None = None
+        self.error: BaseException | None = None
+        self.is_done = False
 
 
 class Database:
@@ -36,6 +51,7 @@ class Database:
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.url = url
         self._turn = threading.Lock() if self.is_sqlite else nullcontext()
+        self._queue: deque[_Waiting[Any]] = deque()
         try:
             if self.is_sqlite:
                 if parsed.database:
@@ -62,6 +78,41 @@ class Database:
         with self._turn, OrmSession(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
 
+    def together(self, work: Callable[[OrmSession], Result]) -> Result:
+        """Do a small piece of work as ``write`` does, and share the flush to the disk with others that wait.
+
+        Returns what ``work`` returns, when it is on the disk. If ``work`` raises, nothing of it stays, and the others'
+        work is untouched. On SQLite flushing is what costs most: whoever has the writer's turn does all that has
+        queued up meanwhile, each behind a savepoint, in one transaction. PostgreSQL groups commits itself.
+        """
+        if not self.is_sqlite:
+            with self.write() as session:
+                return work(session)
+        mine = _Waiting(work)
+        self._queue.append(mine)
+        with self._turn:
+            while not mine.is_done:
+                self._do_queued()
+        if mine.error is not None:
+            raise mine.error
+        return mine.result  # type: ignore[return-value]
+
+    def _do_queued(self) -> None:
+        batch: list[_Waiting[Any]] = []
+        while self._queue and len(batch) < _TOGETHER:
+            batch.append(self._queue.popleft())
+        try:
+            with self._writing.begin() as connection:
+                for waiting in batch:
+                    _do_behind_savepoint(connection, waiting)
+        except BaseException as error:
+            # The commit failed, and with it everybody's work.
+            for waiting in batch:
+                waiting.error = waiting.error or error
+        finally:
+            for waiting in batch:
+                waiting.is_done = True
+
     def prepare(self) -> None:
         """Bring the tables to the newest version; makes them in an empty database."""
         from auriscope.study.migrations import upgrade
@@ -82,6 +133,17 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def _do_behind_savepoint(connection: Connection, waiting: _Waiting[Any]) -> None:
+    try:
+        with (
+            OrmSession(connection, expire_on_commit=False, join_transaction_mode="create_savepoint") as session,
+            session.begin(),
+        ):
+            waiting.result = waiting.work(session)
+    except Exception as error:
+        waiting.error = error
 
 
 def tables() -> list[str]:

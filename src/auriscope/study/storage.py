@@ -20,7 +20,7 @@ _KEY = re.compile(r"[a-z0-9_-]+(/[a-z0-9_-]+)*(\.[a-z0-9]+)?")
 class Aside(Protocol):
     """A file that is being written: nobody sees it under its key before ``keep``."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         """Add bytes."""
 
     def keep(self) -> None:
@@ -157,20 +157,24 @@ class _FileAside:
         # Two uploads of the same key at once do not write into one file.
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.", suffix=".part")
         self._path = Path(name)
-        self._file = os.fdopen(handle, "wb", buffering=0)
+        self._file = os.fdopen(handle, "wb")
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         self._file.write(data)
 
     def keep(self) -> None:
+        self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
         self._path.replace(self._target)
         _flush_folder(self._target.parent)
 
     def discard(self) -> None:
-        self._file.close()
-        self._path.unlink(missing_ok=True)
+        if not self._file.closed:
+            with suppress(OSError):
+                # A full disk must not keep it from being removed.
+                self._file.close()
+            self._path.unlink(missing_ok=True)
 
 
 def _flush_folder(folder: Path) -> None:
@@ -250,7 +254,7 @@ class _ObjectAside:
         self._system, self._path = system, path
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by keep or discard
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         self._file.write(data)
 
     def keep(self) -> None:
