@@ -140,10 +140,17 @@ def redeem(study: Study, text: str, actor: str, *, worker: str | None = None, as
         return verdict
 
 
-def redeem_for_assignment(study: Study, text: str, worker: str, assignment: str) -> Verdict:
-    """Use up a stamp for a platform's assignment; the same assignment may ask again, and the stamp still holds."""
+def redeem_for_assignment(study: Study, text: str, worker: str, assignment: str, *, dry_run: bool = False) -> Verdict:
+    """Use up a stamp for a platform's assignment; the same assignment may ask again, and the stamp still holds.
+
+    ``dry_run`` only judges.
+    """
     actor = f"assignment:{assignment}"
-    verdict = redeem(study, text, actor, worker=worker, assignment=assignment)
+    if dry_run:
+        with study.database.read() as session:
+            verdict = verify(study, session, text, worker=worker, assignment=assignment)
+    else:
+        verdict = redeem(study, text, actor, worker=worker, assignment=assignment)
     if verdict.reason == "redeemed" and verdict.redeemed_by == actor:
         return replace(verdict, reason="valid")
     return verdict
