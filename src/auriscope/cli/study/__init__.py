@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from auriscope.cli.study import serve
+from auriscope.cli.study import hits, payments, remove, serve, verify
 
 app = typer.Typer(
     name="study",
@@ -13,3 +13,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("serve")(serve.serve)
+app.command("verify")(verify.verify)
+app.command("payments")(payments.payments)
+app.command("hits")(hits.hits)
+app.command("remove")(remove.remove)
