@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import importlib.util
 import io
@@ -11,7 +12,8 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -324,7 +326,8 @@ def write_items() -> Callable[..., Path]:
         sounds.mkdir(exist_ok=True)
         for row in rows:
             for name in (row["mixture"], f"{row['name']}.a.wav", f"{row['name']}.b.wav"):
-                (sounds / name).write_bytes(recording(len(name), seconds=seconds, sample_rate=8_000))
+                seed = zlib.crc32(name.encode())
+                (sounds / name).write_bytes(recording(seed, seconds=seconds, sample_rate=8_000))
             row["mixture"] = f"sounds/{row['mixture']}"
             row["estimates"] = f"sounds/{row['name']}.a.wav;sounds/{row['name']}.b.wav"
         path = study.folder / "items.csv"
