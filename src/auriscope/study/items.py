@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import soundfile
 from sqlalchemy import delete, func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import make_transient
 
 from auriscope.errors import AuriscopeError
 from auriscope.signal.files import FloatArray, probe, read
@@ -133,7 +135,7 @@ def load(
         for row in rows:
             if row.name not in present:
                 made.append(_stored(study.storage, row, level_dbfs, warnings))
-        gone, listed = _list(study, made, replace_all, actor)
+        gone, listed = _listed(study, made, replace_all, actor)
     except BaseException:
         for item in made:
             _forget(study.storage, item)
@@ -141,6 +143,16 @@ def load(
     for item in gone:
         _forget(study.storage, item)
     return Loaded(listed, len(rows) - listed, tuple(warnings))
+
+
+def _listed(study: Study, made: list[Item], replace_all: bool, actor: str) -> tuple[list[Item], int]:
+    try:
+        return _list(study, made, replace_all, actor)
+    except IntegrityError:
+        # On PostgreSQL another process may have listed the same names at the same moment; now they can be seen.
+        for item in made:
+            make_transient(item)
+        return _list(study, made, replace_all, actor)
 
 
 def _list(study: Study, made: list[Item], replace_all: bool, actor: str) -> tuple[list[Item], int]:
