@@ -80,9 +80,9 @@ def failed_checks(checks: dict[str, Any] | None) -> list[str]:
 
 def _submissions(session: OrmSession, personal: bool) -> Iterator[Iterable[Any]]:
     yield [
-        "submission", "session", "contributor", "received_at", "pair", "sentence_1", "sentence_2", "sha256", "num_bytes",
-        "sample_rate", "num_channels", "num_frames", "seconds", "checks_ok", "checks_failed", "checks", "num_votes",
-        "suggestion", "payment", "use", "separator", "estimator", "blind_si_snr_db", "expected_error_db",
+        "submission", "session", "contributor", "received_at", "pair", "sentence_1", "sentence_2", "sha256",
+        "num_bytes", "sample_rate", "num_channels", "num_frames", "seconds", "checks_ok", "checks_failed", "checks",
+        "num_votes", "suggestion", "payment", "use", "separator", "estimator", "blind_si_snr_db", "expected_error_db",
         *(["payment_reason", "use_reason", "platform", "external_id"] if personal else []),
     ]  # fmt: skip
     votes = tally()
@@ -99,8 +99,9 @@ def _submissions(session: OrmSession, personal: bool) -> Iterator[Iterable[Any]]
         sentences = [_text_of(sentence) for sentence in task.sentences]
         tracks = score.tracks if score is not None else []
         yield [
-            sub.id, sub.session_id, person.id, sub.received_at, task.pair_id, *(sentences + ["", ""])[:2], sub.sha256,
-            sub.num_bytes, sub.sample_rate, sub.num_channels, sub.num_frames, round(sub.num_frames / sub.sample_rate, 3),
+            sub.id, sub.session_id, person.id, sub.received_at, task.pair_id, *[*sentences, "", ""][:2], sub.sha256,
+            sub.num_bytes, sub.sample_rate, sub.num_channels, sub.num_frames,
+            round(sub.num_frames / sub.sample_rate, 3),
             (sub.checks or {}).get("ok"), " ".join(failed_checks(sub.checks)), sub.checks, num_votes or 0, suggestion,
             sub.payment, sub.use, score.separator if score else None, score.estimator if score else None,
             *(" ".join(str(track.get(key)) for track in tracks) for key in ("blind_si_snr_db", "expected_error_db")),
@@ -172,9 +173,7 @@ def _votes(session: OrmSession, personal: bool) -> Iterator[Iterable[Any]]:
 
 def _audit(session: OrmSession, personal: bool) -> Iterator[Iterable[Any]]:  # noqa: ARG001 - it holds no personal data
     yield ["entry", "at", "actor", "account", "action", "subject", "details"]
-    query = (
-        select(AuditEntry, Account.name).outerjoin(Account, Account.id == AuditEntry.actor).order_by(AuditEntry.id)
-    )
+    query = select(AuditEntry, Account.name).outerjoin(Account, Account.id == AuditEntry.actor).order_by(AuditEntry.id)
     for entry, name in _rows(session, query):
         yield [entry.id, entry.at, entry.actor, name, entry.action, entry.subject, entry.details]
 

@@ -166,7 +166,7 @@ def _of_listening(study: Study, session: OrmSession) -> dict[str, Any]:
 
 
 def _counts(session: OrmSession, column: Any, values: tuple[Any, ...]) -> dict[Any, int]:
-    found = dict(session.execute(select(column, func.count()).group_by(column)).tuples().all())
+    found = {row[0]: int(row[1]) for row in session.execute(select(column, func.count()).group_by(column))}
     return {value: found.get(value, 0) for value in values}
 
 
@@ -175,7 +175,9 @@ def _by_day(session: OrmSession, column: Any) -> dict[str, int]:
     today = now().date()
     first = today - timedelta(days=DAYS - 1)
     midnight = datetime.combine(first, datetime.min.time(), tzinfo=now().tzinfo)
-    counted: Counter[date] = Counter(moment.date() for moment in session.scalars(select(column).where(column >= midnight)))
+    counted: Counter[date] = Counter(
+        moment.date() for moment in session.scalars(select(column).where(column >= midnight))
+    )
     return {day.isoformat(): counted[day] for day in (first + timedelta(days=offset) for offset in range(DAYS))}
 
 

@@ -75,7 +75,7 @@ def _is_pending() -> ColumnElement[bool]:
     return or_(Submission.payment == "pending", Submission.use == "pending")
 
 
-def waiting(votes: Subquery) -> Select[tuple[Submission]]:
+def waiting(votes: Subquery) -> Select[Submission]:
     """Select the submissions that want another vote, by :func:`tally`: undecided, of people who have not withdrawn."""
     return (
         select(Submission)
@@ -191,7 +191,7 @@ def decide(
     return submission
 
 
-def matching(chosen: Filter) -> Select[tuple[Submission, str | None, int]]:
+def matching(chosen: Filter) -> Select[Submission, str | None, int]:
     """Select the submissions of a filter, with their suggestion and number of votes, the oldest first."""
     votes = tally()
     query = (

@@ -154,8 +154,9 @@ class Submission(Table):
     """A recording that the server has acknowledged: it lies in the storage under ``storage_key``.
 
     ``key`` is the sender's idempotency key: sending it again gives the same submission. ``checks`` are the automatic
-    checks' findings, None until they ran; ``checks_failed`` counts the attempts that died. ``payment`` (pending,
-    approved, rejected) and ``use`` (pending, included, excluded) are decided apart from each other. ``claimed_by`` is the
+    checks' findings, None until they ran; ``checks_failed`` and ``scoring_failed`` count the attempts that died.
+    ``fingerprint`` finds the same sound again (:mod:`auriscope.study.fingerprint`). ``payment`` (pending, approved,
+    rejected) and ``use`` (pending, included, excluded) are decided apart from each other. ``claimed_by`` is the
     reviewer who listens to it at the moment.
     """
 
@@ -177,6 +178,8 @@ class Submission(Table):
     checks: Mapped[dict[str, Any] | None]
     checks_failed: Mapped[int] = mapped_column(Integer, default=0)
     checked_at: Mapped[datetime | None]
+    scoring_failed: Mapped[int] = mapped_column(Integer, default=0)
+    fingerprint: Mapped[str | None] = mapped_column(Text, deferred=True)
     payment: Mapped[str] = mapped_column(default="pending")
     payment_reason: Mapped[str | None] = mapped_column(Text)
     use: Mapped[str] = mapped_column(default="pending")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from auriscope.cli.study import hits, payments, remove, serve, verify
+from auriscope.cli.study import account, hits, payments, remove, serve, status, verify
 
 app = typer.Typer(
     name="study",
@@ -17,3 +17,5 @@ app.command("verify")(verify.verify)
 app.command("payments")(payments.payments)
 app.command("hits")(hits.hits)
 app.command("remove")(remove.remove)
+app.command("status")(status.status)
+app.add_typer(account.app)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
@@ -99,7 +100,13 @@ def set_admin_cookie(response: Response, study: Study, name: str, secret: str, h
 
 
 def admin_page(
-    request: Request, template: str, account: Account | None, *, status: int = 200, csrf: str | None = None, **values: Any
+    request: Request,
+    template: str,
+    account: Account | None,
+    *,
+    status: int = 200,
+    csrf: str | None = None,
+    **values: Any,
 ) -> HTMLResponse:
     """Render a page of the administration; templates see ``account`` and ``may`` (its permissions) too."""
     study = get_study(request)
@@ -114,6 +121,15 @@ def admin_page(
         may=PERMISSIONS.get(account.role, frozenset()) if account else frozenset(),
         **values,
     )
+
+
+@contextmanager
+def told_on_a_page() -> Iterator[None]:
+    """Turn what cannot be done (``AuriscopeError``) into a page of the administration that says why."""
+    try:
+        yield
+    except AuriscopeError as error:
+        raise AdminRefused(409, f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
 
 
 async def send_to_login(request: Request, error: Exception) -> Response:  # noqa: ARG001

@@ -15,8 +15,8 @@ from auriscope.errors import AuriscopeError
 from auriscope.study.campaign import Collection
 from auriscope.study.participants import Refused
 from auriscope.study.study import Study
-from auriscope.study.web import collect, entry, rate, upload
-from auriscope.study.web.guards import RateLimits, RequestLog, SecurityHeaders
+from auriscope.study.web import admin, collect, entry, health, rate, upload
+from auriscope.study.web.guards import HEADERS, RateLimits, RequestLog, SecurityHeaders
 from auriscope.study.web.pages import HERE, page
 
 LOG = logging.getLogger("auriscope.study")
@@ -35,10 +35,14 @@ def create_app(study: Study) -> FastAPI:
         openapi_url="/openapi.json",
     )
     app.state.study = study
+    app.state.metrics = health.Metrics(study)
+    app.state.storage_probe = health.StorageProbe(study)
     app.include_router(entry.router)
     app.include_router(collect.router)
     app.include_router(rate.router)
     app.include_router(upload.router)
+    app.include_router(health.router)
+    admin.install(app)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(AuriscopeError, _impossible)
@@ -46,6 +50,7 @@ def create_app(study: Study) -> FastAPI:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _broken)
     app.add_middleware(RateLimits, settings=study.settings)
+    app.add_middleware(health.MeasureRequests, metrics=app.state.metrics)
     app.add_middleware(RequestLog)
     app.add_middleware(SecurityHeaders, https=study.settings.is_https)
     return app
@@ -88,7 +93,10 @@ async def _http(request: Request, error: Exception) -> Response:
 
 async def _broken(request: Request, error: Exception) -> Response:
     LOG.exception("a request failed", exc_info=error)
-    return _tell(request, 500, "broken")
+    response = _tell(request, 500, "broken")
+    # This answer does not pass what else adds them.
+    response.headers.update(HEADERS)
+    return response
 
 
 def is_collection(study: Study) -> bool:

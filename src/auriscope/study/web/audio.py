@@ -62,36 +62,39 @@ def audio_response(study: Study, storage_key: str, request: Request) -> Response
         "accept-ranges": "bytes",
         "content-disposition": f'inline; filename="{storage_key.replace("/", "-")}"',
     }
-    part = _part(request.headers.get("range"), size)
-    if part is None:
+    status, first, last = _part(request.headers.get("range"), size)
+    if status == 416:
         return Response(status_code=416, headers={**headers, "content-range": f"bytes */{size}"})
-    first, last = part
-    is_whole = last - first + 1 == size and "range" not in request.headers
     headers["content-length"] = str(last - first + 1)
-    if not is_whole:
+    if status == 206:
         headers["content-range"] = f"bytes {first}-{last}/{size}"
     return StreamingResponse(
         _chunks(study, storage_key, first, last - first + 1),
-        status_code=200 if is_whole else 206,
+        status_code=status,
         media_type=media_type,
         headers=headers,
     )
 
 
-def _part(header: str | None, size: int) -> tuple[int, int] | None:
-    """Read a ``Range`` header as first and last byte; None if the file has no such part.
+def _part(header: str | None, size: int) -> tuple[int, int, int]:
+    """Read a ``Range`` header: the status to answer with, and the first and last byte.
 
-    >>> _part(None, 10), _part("bytes=2-", 10), _part("bytes=-3", 10), _part("bytes=4-99", 10), _part("bytes=10-", 10)
-    ((0, 9), (2, 9), (7, 9), (4, 9), None)
+    >>> _part(None, 10), _part("bytes=2-", 10), _part("bytes=-3", 10), _part("bytes=4-99", 10)
+    ((200, 0, 9), (206, 2, 9), (206, 7, 9), (206, 4, 9))
+    >>> _part("bytes=10-", 10)[0], _part("bytes=3-2", 10)[0], _part("bytes=0-1,4-5", 10)[0]
+    (416, 200, 200)
     """
+    whole = (200, 0, size - 1)
     found = _RANGE.fullmatch(header or "")
-    if found is None or not (found[1] or found[2]) or size == 0:
-        return 0, size - 1
+    if found is None or not (found[1] or found[2]):
+        return whole
     if not found[1]:
         length = min(int(found[2]), size)
-        return (size - length, size - 1) if length else None
-    first, last = int(found[1]), int(found[2] or size - 1)
-    return (first, min(last, size - 1)) if first <= last and first < size else None
+        return (206, size - length, size - 1) if length else (416, 0, 0)
+    first, last = int(found[1]), int(found[2] or max(size - 1, int(found[1])))
+    if last < first:
+        return whole
+    return (206, first, min(last, size - 1)) if first < size else (416, 0, 0)
 
 
 def _chunks(study: Study, storage_key: str, first: int, length: int) -> Iterator[bytes]:
