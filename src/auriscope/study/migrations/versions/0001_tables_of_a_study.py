@@ -204,6 +204,8 @@ def upgrade() -> None:
         sa.Column("checks", sa.JSON(), nullable=True),
         sa.Column("checks_failed", sa.Integer(), nullable=False),
         sa.Column("checked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("scoring_failed", sa.Integer(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=True),
         sa.Column("payment", sa.String(length=200), nullable=False),
         sa.Column("payment_reason", sa.Text(), nullable=True),
         sa.Column("use", sa.String(length=200), nullable=False),
