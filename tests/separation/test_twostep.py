@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
+from torch import nn
 from torch.nn import functional as F
 
 from auriscope.metrics import si_snr
@@ -31,6 +34,39 @@ def test_the_papers_size() -> None:
     assert model.num_parameters == blocks + around
     assert blocks == pytest.approx(8.6e6, rel=0.01)
     assert model.num_parameters == pytest.approx(8.6e6, rel=0.05)
+
+
+def test_the_size_of_the_authors_network() -> None:
+    recipe = Path(__file__).parents[2] / "recipes/separation/twostep-wsj0-2mix.yaml"
+    model = TwoStep(TwoStepConfig(**yaml.safe_load(recipe.read_text())["model"]["config"]))
+    # What the authors' separator has to train, and our filterbank, which has one decoder and no bias.
+    assert model.num_parameters == 8_611_652 + 2 * 256 * 21
+
+
+@pytest.mark.parametrize("bottleneck_channels", [12, 32])
+@pytest.mark.parametrize("num_sources", [2, 3])
+def test_the_original_masks_are_a_convolution_along_the_filters(bottleneck_channels: int, num_sources: int) -> None:
+    torch.manual_seed(0)
+    values = {**TINY, "variant": "original", "bottleneck_channels": bottleneck_channels, "num_sources": num_sources}
+    masker = TwoStep(TwoStepConfig(**values)).masker
+    features, conv, norm = torch.rand(2, 9, 32), masker.along_filters, nn.BatchNorm1d(32)
+    # In training both norms take the statistics of the batch.
+    x = masker.bottleneck(norm(features.transpose(1, 2)))
+    for block in masker.blocks:
+        x = x + block(x, None)[0]
+    x = norm(x if masker.to_filters is None else masker.to_filters(x)).relu()
+    maps = F.conv2d(x[:, None], conv.weight[..., None], conv.bias, padding=(16, 0))
+    torch.testing.assert_close(masker(features), maps.softmax(1).transpose(2, 3), atol=1e-5, rtol=1e-4)
+
+
+def test_the_original_trains_its_norms_and_separates_a_padded_batch_as_it_does_singles(check_padding: Any) -> None:
+    torch.manual_seed(0)
+    model = TwoStep(TwoStepConfig(**TINY, variant="original"))
+    for stage in range(2):
+        model.losses(make_batch(), stage)["loss"].backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert model.masker.norm.running_mean.abs().max() > 0
+    check_padding(model)
 
 
 def test_ideal_masks_are_softmaxes_of_the_sources_features() -> None:
@@ -129,6 +165,9 @@ def test_harmonic_filters_reconstruct_and_mask_well_before_any_training() -> Non
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"variant": "new"}, "variant is 'new'"),
+        ({"variant": "original", "num_filters": 255}, "even num_filters"),
+        ({"variant": "original", "skip_channels": 8}, "skip_channels=0"),
         ({"initial_filters": "fourier"}, "initial_filters is 'fourier'"),
         ({"initial_filters": "harmonic"}, "2 \\* kernel"),
     ],

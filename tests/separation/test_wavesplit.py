@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -77,7 +79,7 @@ def test_the_loss_is_the_clipped_sdr_of_all_blocks_and_what_the_speakers_add() -
     with torch.no_grad():
         vectors = model.speaker_vectors(batch["mixture"] / level)
         centres, speaker_loss = plain_assignment(model, vectors, batch["speakers"])
-        estimates = model.separate(batch["mixture"] / level, centres, every_block=True)
+        estimates = model.separate(batch["mixture"] / level, centres, every_head=True)
         assert len(estimates) == 2
         sdr = [snr(estimate, batch["sources"] / level[:, None]) for estimate in estimates]
         clipped = sum(torch.where(value > -1, -1 + 1e-3 * (value + 1), value).mean() for value in sdr) / 2
@@ -85,6 +87,33 @@ def test_the_loss_is_the_clipped_sdr_of_all_blocks_and_what_the_speakers_add() -
         expected = -clipped + 2 * speaker_loss + 0.5 * spread_loss(F.normalize(model.table, dim=-1))
     torch.testing.assert_close(losses["loss"], expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(losses["sdr_loss"], -clipped, rtol=1e-4, atol=1e-4)
+
+
+def test_with_a_head_for_each_layer_all_layers_count_and_the_last_one_is_heard() -> None:
+    model, batch = tiny(heads="layer", output="waveform", kernel_size=4, stride=1), batch_of()
+    level = batch["mixture"].square().mean(-1, keepdim=True).sqrt() + 1e-6
+    mixture, sources = batch["mixture"] / level, batch["sources"] / level[:, None]
+    with torch.no_grad():
+        centres, _ = model._assigned(model.speaker_vectors(mixture), batch["speakers"])
+        x = model.encoder(mixture)
+        values = []
+        for layer, head in zip([layer for block in model.blocks for layer in block], model.heads, strict=True):
+            x = layer(x, None, centres.flatten(1))
+            # Frames of four samples: the last three samples have none of their own.
+            estimate = F.pad(torch.einsum("sc,bcf->bsf", head.weight, x) + head.bias[:, None], (0, 3))
+            values.append(snr(estimate, sources).mean())
+        torch.testing.assert_close(model.separate(mixture, centres, every_head=False)[0], estimate)
+        loss = model.losses(batch, 0)["sdr_loss"]
+    assert len(values) == 4
+    torch.testing.assert_close(loss, -torch.stack(values).mean(), rtol=1e-4, atol=1e-4)
+
+
+def test_the_papers_recipe_has_a_head_for_each_layer_and_a_one_hot_table() -> None:
+    recipe = Path(__file__).parents[2] / "recipes/separation/wavesplit-wsj0-2mix.yaml"
+    model = Wavesplit(WavesplitConfig(**yaml.safe_load(recipe.read_text())["model"]["config"]))
+    assert len(model.heads) == 40
+    assert torch.equal(model.table, torch.eye(101, 256))
+    assert model.num_parameters == pytest.approx(29e6, rel=0.05)
 
 
 def test_clear_voices_are_given_to_the_separation_stack_as_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,8 +129,8 @@ def test_clear_voices_are_given_to_the_separation_stack_as_in_training(monkeypat
         found = model(batch["mixture"])
         centres, _ = model._assigned(vectors, batch["speakers"])
         level = batch["mixture"].square().mean(-1, keepdim=True).sqrt() + 1e-6
-        expected = model.separate(batch["mixture"] / level, centres, every_block=False)[0] * level[:, None]
-        exchanged = model.separate(batch["mixture"] / level, centres.flip(1), every_block=False)[0] * level[:, None]
+        expected = model.separate(batch["mixture"] / level, centres, every_head=False)[0] * level[:, None]
+        exchanged = model.separate(batch["mixture"] / level, centres.flip(1), every_head=False)[0] * level[:, None]
     error = min((found - expected).norm(), (found - exchanged).norm())
     assert error < 1e-3 * expected.norm()
 
@@ -162,6 +191,9 @@ def test_speakers_that_the_table_does_not_hold_are_refused() -> None:
     ("values", "message"),
     [
         ({"output": "spectrum"}, "output is"),
+        ({"heads": "stack"}, "heads is"),
+        ({"initial_table": "zeros"}, "initial_table is"),
+        ({"initial_table": "one-hot"}, "one-hot"),
         ({"speaker_loss": "local"}, "speaker_loss is"),
         ({"layer_kernel_size": 2}, "layer_kernel_size"),
         ({"num_speakers": 1}, "num_speakers"),

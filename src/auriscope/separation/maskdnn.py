@@ -53,13 +53,18 @@ class MaskDNN(SpectralModel, name="separation/maskdnn"):
 
     P.-S. Huang, M. Kim, M. Hasegawa-Johnson, P. Smaragdis, "Deep learning for monaural speech separation", ICASSP 2014;
     the recurrent networks are named as in the same authors' "Joint optimization of masks and deep recurrent neural
-    networks for monaural source separation" (arXiv 1502.04149). Windows of 64 ms (their square root of a Hann window is
-    a sine), gamma = 0.05, ReLU, linear outputs and the recurrence of the upper layer are those of their published code.
+    networks for monaural source separation" (arXiv 1502.04149). From their published code
+    (https://github.com/posenhuang/deeplearningsourceseparation) are windows of 64 ms that overlap by half (their sine
+    is the square root of a Hann window), magnitudes as features, ReLU, linear outputs whose absolute values are shared
+    out, the recurrence of the upper layer, gamma = 0.05 and the objective, there half the sum where here it is the
+    mean. Sizes differ there from experiment to experiment: 100 units in two layers for TIMIT, 300 for TSP, 1,000 in
+    three and 3 frames of context for music.
 
     The paper separates one known man from one known woman of TIMIT, so there is no published figure for WSJ0-2Mix, and
     it states no number of parameters (0.43 M here). It has an output for each of the two identities; for talkers
     without identity the training here adds PIT: the objective of the best assignment counts. Chosen here: what lies
-    beyond the ends of a recording is silence where it is context, and the masks begin about even.
+    beyond the ends of a recording is silence where it is context (their code repeats the frames at the ends), a
+    recurrent layer has torch's two biases where one would do, and the masks begin about even.
     """
 
     Config = MaskDNNConfig
