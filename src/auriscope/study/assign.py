@@ -146,7 +146,9 @@ def spread(items: Sequence[Item], random: Random) -> list[Item]:
     while waiting:
         last = order[-1].mixture if order else None
         apart = [item for item in waiting if item.mixture != last]
-        best = next((item for item in apart if _can_go_on(left, item.mixture)), (apart or waiting)[0])
+        best = next((item for item in apart if _can_go_on(left, item.mixture)), None)
+        if best is None:
+            best = max(apart or waiting, key=lambda item: left[item.mixture])
         waiting.remove(best)
         left[best.mixture] -= 1
         order.append(best)
