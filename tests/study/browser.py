@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
+import socket
+import struct
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,88 @@ def serve(study: Study) -> Iterator[str]:
         thread.join(30)
 
 
+class Cable:
+    """A cable between a browser and a server that can be cut in the middle of what is sent, and mended."""
+
+    def __init__(self, address: str) -> None:
+        self._target = ("localhost", int(address.rpartition(":")[2]))
+        self._listener = socket.create_server(("localhost", 0))
+        self._lock = threading.Lock()
+        self._ends: list[socket.socket] = []
+        self._left: float = math.inf
+        self.address = f"http://localhost:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut_after(self, num_bytes: int) -> None:
+        """Let only so many more bytes through to the server, then break every connection and take no new one."""
+        with self._lock:
+            self._left = num_bytes
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether nothing goes through."""
+        return self._left <= 0
+
+    def mend(self) -> None:
+        """Let everything through again."""
+        with self._lock:
+            self._left = math.inf
+
+    def close(self) -> None:
+        """Take it away."""
+        self._listener.close()
+        self._break()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            if self.is_cut:
+                near.close()
+                continue
+            far = socket.create_connection(self._target)
+            with self._lock:
+                self._ends += [near, far]
+            threading.Thread(target=self._pump, args=(near, far, True), daemon=True).start()
+            threading.Thread(target=self._pump, args=(far, near, False), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, is_upwards: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(4096):
+                if is_upwards:
+                    with self._lock:
+                        self._left -= len(data)
+                if self.is_cut:
+                    self._break()
+                    return
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _break(self) -> None:
+        with self._lock:
+            ends, self._ends = self._ends, []
+        for end in ends:
+            with suppress(OSError):
+                # Unread bytes and no farewell: the other side sees a broken connection.
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+@contextmanager
+def cable_to(address: str) -> Iterator[Cable]:
+    """Give a cable to a server."""
+    cable = Cable(address)
+    try:
+        yield cable
+    finally:
+        cable.close()
+
+
 class Browsing:
     """Chromium for the tests of one module."""
 
@@ -65,18 +150,12 @@ class Browsing:
         self._playwright = self._stack.enter_context(sync_playwright())
         self._browsers: dict[Path | None, Any] = {}
 
-    serve = staticmethod(serve)
-
     def chromium(self, microphone: Path | None = None) -> Any:
-        """Give a browser, whose microphone plays a WAV file over and over; without one it beeps."""
+        """Give a browser, whose microphone plays a WAV file over and over; without one the microphone is refused."""
         if microphone not in self._browsers:
-            arguments = [
-                "--no-sandbox",
-                "--use-fake-device-for-media-stream",
-                "--use-fake-ui-for-media-stream",
-                "--autoplay-policy=no-user-gesture-required",
-            ]
+            arguments = ["--no-sandbox", "--use-fake-device-for-media-stream"]
             if microphone is not None:
+                arguments.append("--use-fake-ui-for-media-stream")
                 arguments.append(f"--use-file-for-fake-audio-capture={microphone}")
             launched = self._playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
             self._browsers[microphone] = self._stack.enter_context(_closing(launched))
@@ -86,6 +165,14 @@ class Browsing:
         """Open a page in a context of its own; ``page.problems`` lists what its console complains of."""
         settings = {"viewport": PHONE if phone else DESKTOP, "has_touch": phone, "is_mobile": phone, **context}
         return watched(self.chromium(microphone).new_context(**settings).new_page())
+
+    serve = staticmethod(serve)
+    cable_to = staticmethod(cable_to)
+
+    @staticmethod
+    def watched(page: Any) -> Any:
+        """Give a page back, whose ``problems`` lists what its console complains of from now on."""
+        return watched(page)
 
     @staticmethod
     def axe(page: Any) -> list[tuple[str, str]]:
