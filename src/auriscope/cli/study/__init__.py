@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from auriscope.cli.study import account, hits, payments, remove, serve, status, verify
+from auriscope.cli.study import account, hits, payments, release, remove, serve, status, verify
 
 app = typer.Typer(
     name="study",
@@ -19,3 +19,4 @@ app.command("hits")(hits.hits)
 app.command("remove")(remove.remove)
 app.command("status")(status.status)
 app.add_typer(account.app)
+app.command("release")(release.release)
