@@ -170,7 +170,7 @@ def show_audit(
     if before is not None:
         query = query.where(AuditEntry.id < before)
     with study.database.read() as session:
-        rows = session.execute(query).tuples().all()
+        rows = session.execute(query).all()
     return admin_page(
         request,
         "audit.html.j2",

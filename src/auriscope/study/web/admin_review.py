@@ -117,7 +117,7 @@ def list_submissions(
     chosen = _filter(suggestion, checks, payment, use, session)
     with study.database.read() as database:
         total = count_matching(database, chosen)
-        rows = database.execute(matching(chosen).offset(start).limit(_PAGE_ROWS)).tuples().all()
+        rows = database.execute(matching(chosen).offset(start).limit(_PAGE_ROWS)).all()
         open_ones = {field: count_matching(database, undecided(chosen, field)) for field in DECISIONS}
     given = {"suggestion": suggestion, "checks": checks, "payment": payment, "use": use, "session": session}
 
@@ -171,7 +171,7 @@ def show_submission(request: Request, study: StudyDep, account: OwnerDep, submis
             raise HTTPException(404)
         query = select(Review, Account.name).join(Account, Account.id == Review.account_id)
         reviews = session.execute(query.where(Review.submission_id == submission_id).order_by(Review.created_at))
-        given = reviews.tuples().all()
+        given = reviews.all()
     return admin_page(
         request,
         "submission.html.j2",

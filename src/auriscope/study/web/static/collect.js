@@ -313,10 +313,12 @@ async function deliver(entry) {
 function refuse(entry, error) {
   const isOver = error.status === 401 || error.status === 403;
   const key = { 401: "refused_session", 403: "refused_form" }[error.status] ?? `refused_${error.key}`;
+  const isDone = key === "refused_task_done";
   $("refused-why").textContent = say(key in texts ? key : "refused_other");
   // The server's own line is English.
-  if (document.documentElement.lang === "en" && !isOver) $("refused-why").textContent += ` ${error.detail}`;
+  if (!(key in texts) && document.documentElement.lang === "en") $("refused-why").textContent += ` (${error.detail})`;
   $("refused-again").hidden = isOver;
+  $("refused-again").textContent = say(isDone ? "next" : "again");
   $("refused-again").onclick = async () => {
     URL.revokeObjectURL($("refused-save").href);
     await outbox.remove(entry.key);
