@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from auriscope.separation.kernels import ChannelPReLU, DepthwiseConv, ShiftedDepthwiseConv, add_upsampled
+from auriscope.separation.kernels import ChannelPReLU, DepthwiseConv, ShiftedDepthwiseConv, add_upsampled, project
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 3, 7, 8])
@@ -76,3 +76,14 @@ def test_shifted_channels_are_torchs_convolution(kernel_size: int, padding: int,
         gradients.append([x.grad, *(parameter.grad for parameter in layer.parameters())])
     for mine, other in zip(*gradients, strict=True):
         torch.testing.assert_close(mine, other)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_projections_equal_those_of_the_layer(bias: bool) -> None:
+    torch.manual_seed(0)
+    layer, steps = nn.Linear(6, 10, bias=bias), torch.randn(4, 30, 6).transpose(0, 1)
+    expected = layer(steps)
+    with torch.no_grad():
+        torch.testing.assert_close(project(layer, steps), expected)
+        torch.testing.assert_close(project(layer.double(), steps.double()).float(), expected)
+    assert project(layer.float(), steps).requires_grad

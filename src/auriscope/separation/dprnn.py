@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from auriscope.separation.kernels import project
 from auriscope.separation.layers import (
     ChannelLayerNorm,
     Chunking,
@@ -153,7 +154,6 @@ class RecurrentPath(nn.Module):
                 num_layers=config.num_layers,
                 dropout=config.dropout,
                 bidirectional=bidirectional,
-                batch_first=True,
             )
             for _ in range(count)
         )
@@ -162,13 +162,14 @@ class RecurrentPath(nn.Module):
 
     def forward(self, sequences: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Map sequences (M, T, C), of which ``lengths`` (M,) positions are valid, to the same shape."""
-        outputs = [run_recurrent(network, sequences, lengths) for network in self.networks]
-        return self.project(outputs, sequences)
+        # The network takes time first; across chunks, that is how they lie in memory.
+        steps = sequences.transpose(0, 1)
+        outputs = [run_recurrent(network, steps, lengths) for network in self.networks]
+        return self.project(outputs, steps).transpose(0, 1)
 
-    def project(self, outputs: Sequence[Tensor], sequences: Tensor) -> Tensor:
-        """What the networks made of the sequences, back to the sequences' channels."""
+    def project(self, outputs: Sequence[Tensor], steps: Tensor) -> Tensor:
+        """What the networks made of the steps (T, M, C), back to the steps' channels."""
         x = outputs[0]
         if len(outputs) == 2:
-            x = torch.cat([outputs[0] * outputs[1], sequences], dim=-1)
-        projected: Tensor = self.projection(x)
-        return projected
+            x = torch.cat([outputs[0] * outputs[1], steps], dim=-1)
+        return project(self.projection, x)

@@ -75,6 +75,30 @@ class ShiftedDepthwiseConv(nn.Conv1d):
         return convolved
 
 
+def project(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply a linear layer, or what quantisation put in its place, to sequences (M, T, C) by the quicker kernel.
+
+    Without gradients in single precision on a CPU that is oneDNN's rather than the BLAS library's, which on processors
+    of some makes is two to three times slower.
+    """
+    if (
+        not isinstance(layer, nn.Linear)
+        or x.device.type != "cpu"
+        or x.dtype != torch.float32
+        or torch.is_grad_enabled()
+        or torch.is_autocast_enabled("cpu")
+        or torch.compiler.is_compiling()
+        or not torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    ):
+        projected: Tensor = layer(x)
+        return projected
+    # The same product as a convolution with a kernel of one, channels last. F.conv2d would come to it with several
+    # threads only.
+    image = x[None].permute(0, 3, 1, 2)
+    weight = layer.weight[:, :, None, None]
+    return torch.mkldnn_convolution(image, weight, layer.bias, (0, 0), (1, 1), (1, 1), 1).permute(0, 2, 3, 1)[0]
+
+
 def add_upsampled(x: Tensor, half: Tensor) -> Tensor:
     """Add every frame of ``half`` (B, ceil(F / 2), C) to the two frames of ``x`` (B, F, C) it stands for."""
     batch, num_frames, channels = x.shape

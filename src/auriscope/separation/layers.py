@@ -40,15 +40,19 @@ def length_mask(lengths: Tensor, size: int) -> Tensor:
 
 
 def run_recurrent(network: nn.Module, sequences: Tensor, lengths: Tensor | None) -> Tensor:
-    """Run a recurrent network (batch first) over sequences (M, T, C), of which ``lengths`` (M,) positions are valid."""
-    total = sequences.shape[1]
+    """Run a recurrent network over sequences, of which ``lengths`` (M,) positions are valid.
+
+    They are (M, T, C), or (T, M, C) for a network that is not ``batch_first``, which saves it copies.
+    """
+    batch_first = bool(network.batch_first)
+    total = sequences.shape[1 if batch_first else 0]
     output: Tensor
     if lengths is None or bool((lengths == total).all()):
         output, _ = network(sequences)
         return output
     # The backward direction must begin at each sequence's last valid position, not in its padding.
-    packed = pack_padded_sequence(sequences, lengths.cpu(), batch_first=True, enforce_sorted=False)
-    output, _ = pad_packed_sequence(network(packed)[0], batch_first=True, total_length=total)
+    packed = pack_padded_sequence(sequences, lengths.cpu(), batch_first=batch_first, enforce_sorted=False)
+    output, _ = pad_packed_sequence(network(packed)[0], batch_first=batch_first, total_length=total)
     return output
 
 
@@ -276,12 +280,12 @@ def run_in_slices(path: nn.Module, sequences: Tensor, lengths: Tensor | None) ->
         part_lengths = None if lengths is None else lengths.repeat_interleave(part.shape[1])
         return cast(Tensor, path(part.reshape(-1, num_positions, channels), part_lengths)).view(part.shape)
 
-    if torch.is_grad_enabled():
-        return run(sequences)
-    output = torch.empty_like(sequences)
     # A recurrent network that goes through few long sequences at once wastes most of its time.
     fewest = cast(int, getattr(path, "fewest_sequences", 1))
     step = max(fewest, cast(int, path.slice_positions) // (batch * num_positions))
+    if torch.is_grad_enabled() or step >= num_sequences:
+        return run(sequences)
+    output = torch.empty_like(sequences)
     for start in range(0, num_sequences, step):
         output[:, start : start + step] = run(sequences[:, start : start + step])
     return output

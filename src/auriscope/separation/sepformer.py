@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from auriscope.separation.kernels import project
 from auriscope.separation.layers import (
     Chunking,
     Decoder,
@@ -178,28 +179,12 @@ class TransformerLayer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map sequences (M, T, C) to the same shape; ``mask`` (M, 1, 1, T) marks the keys that may be attended to."""
         # (M, T, 3C) to three times (M, heads, T, C / heads): views only, and no attention map is ever stored.
-        projected = _project(self.qkv, self.norm1(x)).view(*x.shape[:2], 3, self.num_heads, -1)
+        projected = project(self.qkv, self.norm1(x)).view(*x.shape[:2], 3, self.num_heads, -1)
         query, key, value = projected.permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        x = _project(self.out, attended.transpose(1, 2).flatten(2)).add_(x)
-        hidden = F.relu(_project(self.feedforward1, self.norm2(x)), inplace=True)
-        return _project(self.feedforward2, hidden).add_(x)
-
-
-def _project(layer: nn.Linear, x: Tensor) -> Tensor:
-    """Apply ``layer``, or what quantisation put in its place, to sequences (M, T, C) by whichever kernel is faster."""
-    if (
-        not isinstance(layer, nn.Linear)
-        or x.device.type != "cpu"
-        or torch.is_grad_enabled()
-        or torch.is_autocast_enabled("cpu")
-    ):
-        projected: Tensor = layer(x)
-        return projected
-    # The same product as a convolution with a kernel of one, channels last: on a CPU torch hands it to oneDNN rather
-    # than to the BLAS library, which on processors of some makes is two to three times slower in single precision.
-    image = x[None].permute(0, 3, 1, 2)
-    return F.conv2d(image, layer.weight[:, :, None, None], layer.bias).permute(0, 2, 3, 1)[0]
+        x = project(self.out, attended.transpose(1, 2).flatten(2)).add_(x)
+        hidden = F.relu(project(self.feedforward1, self.norm2(x)), inplace=True)
+        return project(self.feedforward2, hidden).add_(x)
 
 
 def sinusoids(num_positions: int, channels: int, device: torch.device) -> Tensor:

@@ -269,12 +269,12 @@ class _DualPathStream:
             block = cast(DualPathBlock, block)
             chunk = chunk + block.intra_norm(block.intra(chunk))
             path = cast(RecurrentPath, block.inter)
-            sequences = chunk.flatten(0, 1)[:, None]
+            step = chunk.flatten(0, 1)[None]
             outputs = []
             for index, network in enumerate(path.networks):
-                output, states[index] = network(sequences, states[index])
+                output, states[index] = network(step, states[index])
                 outputs.append(output)
-            across = path.project(outputs, sequences).view(chunk.shape)
+            across = path.project(outputs, step).view(chunk.shape)
             chunk = chunk + block.inter_norm(across)
         return chunk
 
