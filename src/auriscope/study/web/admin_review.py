@@ -224,9 +224,7 @@ def _facts(study: Study, session: OrmSession, account: Account, submission_id: s
         "score": score,
         "tracks": tracks,
         "answers": answers_of(visit),
-        "settings": {
-            name: value for name, value in submission.details.items() if isinstance(value, bool | int | float | str)
-        },
+        "settings": {name: _plain(value) for name, value in submission.details.items() if value is not None},
     }
 
 
