@@ -106,7 +106,7 @@ def read_manifest(path: Path, scale: str) -> Manifest:
         names[row.name] = where
         rows.append(row)
     if not rows and not problems:
-        raise AuriscopeError(f"{printable(path)}: lists no items yet; `auriscope study items` explains its columns")
+        raise AuriscopeError(f"{printable(path)}: lists no items yet; write one a line, as the remarks of a new study's items.csv say")
     return Manifest(tuple(rows), tuple(problems))
 
 

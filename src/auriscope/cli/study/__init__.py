@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from auriscope.cli.study import account, hits, payments, release, remove, serve, status, verify
+from auriscope.cli.study import account, hits, init, items, payments, release, remove, serve, status, verify
 
 app = typer.Typer(
     name="study",
@@ -12,7 +12,9 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
+app.command("init")(init.init)
 app.command("serve")(serve.serve)
+app.command("items")(items.items)
 app.command("verify")(verify.verify)
 app.command("payments")(payments.payments)
 app.command("hits")(hits.hits)

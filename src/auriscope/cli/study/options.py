@@ -20,12 +20,19 @@ Folder = Annotated[
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Study]:
-    """Open the study of a folder for a command."""
+def needs_study() -> Iterator[None]:
+    """Say what to install if an import in the block fails."""
     try:
-        from auriscope.study.study import Study
+        yield
     except ModuleNotFoundError as error:
         raise AuriscopeError(f"studies need the package {error.name}: pip install 'auriscope[study]'") from None
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Study]:
+    """Open the study of a folder for a command."""
+    with needs_study():
+        from auriscope.study.study import Study
     study = Study.open(folder)
     try:
         yield study
