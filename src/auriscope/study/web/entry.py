@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
@@ -144,7 +144,7 @@ def done(request: Request, study: StudyDep, visit: VisitDep) -> Response:
         answered = Assignment.answered_at.is_not(None)
         count = select(func.count()).select_from(Assignment).where(Assignment.session_id == visit.id, answered)
     with study.database.read() as session:
-        values = {
+        values: dict[str, Any] = {
             "count": session.scalar(count) or 0,
             "stamp": stamps.stamp_of(study, session, visit),
             "platform": session.get_one(Contributor, visit.contributor_id).platform,
