@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from auriscope.cli.study import account, hits, init, items, payments, release, remove, serve, status, verify
+from auriscope.cli.study import account, backup, hits, init, items, payments, release, remove, serve, status, verify
 
 app = typer.Typer(
     name="study",
@@ -22,3 +22,5 @@ app.command("remove")(remove.remove)
 app.command("status")(status.status)
 app.add_typer(account.app)
 app.command("release")(release.release)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
