@@ -53,7 +53,7 @@ def test_a_new_study_works_at_once(tmp_path: Path, kind: str, languages: list[st
                 page = client.get(f"/?language={language}")
                 assert page.status_code == 200
                 assert campaign.title[language] in page.text
-                assert {"en": "agree to take part", "fr": "accepte de participer"}[language] in page.text
+                assert {"en": "agree to take part", "fr": "participer."}[language] in page.text
     finally:
         study.close()
 
