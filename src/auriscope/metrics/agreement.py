@@ -153,9 +153,7 @@ def intraclass_correlation(scores: Any, raters: Any, targets: Any) -> Intraclass
     single = of_targets / (of_targets + of_raters + rest)
     below = of_targets + (of_raters + rest) / k
     average = of_targets / below if below > 0 else None
-    return IntraclassCorrelation(
-        single, average, k, num_targets, num_raters, is_complete, of_targets, of_raters, rest
-    )
+    return IntraclassCorrelation(single, average, k, num_targets, num_raters, is_complete, of_targets, of_raters, rest)
 
 
 def _scatter(numbers: Array, codes: Any, sizes: Array) -> float:

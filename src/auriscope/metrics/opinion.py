@@ -245,7 +245,11 @@ def correlations(
     for index, (scope, mask) in enumerate(scopes):
         estimates = [
             _from_fisher(
-                values[kind][index], {way: made[:, index] for way, made in resampled[kind].items()}, rated, mask, confidence
+                values[kind][index],
+                {way: made[:, index] for way, made in resampled[kind].items()},
+                rated,
+                mask,
+                confidence,
             )
             for kind in _KINDS
         ]
@@ -318,9 +322,7 @@ def _resampled_correlations(
     return {kind: {way: np.concatenate(parts) for way, parts in ways.items()} for kind, ways in made.items()}
 
 
-def _fisher(
-    blind: Array, opinions: Array, weights: Array | None, masks: list[NDArray[np.bool_]], kind: str
-) -> Array:
+def _fisher(blind: Array, opinions: Array, weights: Array | None, masks: list[NDArray[np.bool_]], kind: str) -> Array:
     """Give Fisher's z (resamples, scopes) of blind estimates (tracks,) with opinions (1 or resamples, tracks)."""
     columns = []
     for mask in masks:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from auriscope.cli.study import account, backup, hits, init, items, payments, release, remove, serve, status, verify
+from auriscope.cli.study import (
+    account,
+    analyse,
+    backup,
+    hits,
+    init,
+    items,
+    payments,
+    release,
+    remove,
+    serve,
+    status,
+    verify,
+)
 
 app = typer.Typer(
     name="study",
@@ -24,3 +37,4 @@ app.add_typer(account.app)
 app.command("release")(release.release)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
+app.command("analyse")(analyse.analyse)
