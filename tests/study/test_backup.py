@@ -20,7 +20,6 @@ from auriscope.study.backup import Restored, backup, restore
 from auriscope.study.schema import Session, Submission, Table
 from auriscope.study.study import Study
 
-
 COLLECTION: dict[str, Any] = {
     "kind": "collection",
     "name": "two-at-once",
@@ -259,4 +258,18 @@ def test_what_lies_in_the_folder_by_default_comes_along_once(
     assert restored(made.path, tmp_path / "again", {}).incomplete == ()
     again = Study.open(tmp_path / "again")
     assert rows(again) == rows(study)
+    again.close()
+
+
+def test_an_object_storage_is_backed_up_and_filled_again(
+    open_study: Callable[..., Study], take_part: Callable[..., str], tmp_path: Path
+) -> None:
+    first, second = (f"memory://{uuid4().hex}/recordings" for _ in "ab")
+    study = open_study(COLLECTION, storage=first)
+    take_part(study, "P1")
+    made = backup(study, tmp_path / "study.tar")
+    assert made.num_files == 2
+    assert restored(made.path, tmp_path / "again", {"storage": second}).incomplete == ()
+    again = Study.open(tmp_path / "again")
+    assert files(again) == files(study)
     again.close()

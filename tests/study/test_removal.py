@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import func, select, text
@@ -221,3 +222,23 @@ def test_names_that_fit_nobody_or_several_are_refused(collection: Study, take_pa
         id_of(collection, "SAME")
     with pytest.raises(AuriscopeError, match="there is no such contributor"):
         remove_contributor(collection, "con_404", "command")
+
+
+def test_an_object_storage_is_emptied_too(open_study: Callable[..., Study], take_part: Callable[..., str]) -> None:
+    definition = {
+        "kind": "collection",
+        "name": "two-at-once",
+        "title": "Two voices at once",
+        "instructions": "Two people read at the same time.",
+        "contact": "lab@example.org",
+        "consent": {"version": "1", "text": "We keep your recording."},
+        "sentences": [{"id": "a", "text": "One."}, {"id": "b", "text": "Two."}],
+        "submissions_per_session": 2,
+    }
+    study = open_study(definition, storage=f"memory://{uuid4().hex}/recordings")
+    theirs, others = take_part(study, "P1"), take_part(study, "P2")
+    for session_id in (theirs, others):
+        add_work_of_others(study, session_id)
+    assert len(list(study.storage.keys(""))) == 8
+    assert remove(study, "P1").num_files == 4
+    assert len(list(study.storage.keys(""))) == 4

@@ -46,8 +46,8 @@ def remove(
             return
         with study.database.read() as session:
             contributor_id = removal.find_contributor(session, contributor)
-        if not yes:
-            typer.confirm(f"Remove {contributor} and everything of theirs for good?", abort=True, err=True)
+        if not yes and not typer.confirm(f"Remove {contributor} and everything of theirs for good?", err=True):
+            raise AuriscopeError("nothing was removed")
         removed = removal.remove_contributor(study, contributor_id, "command")
     if not removed.is_purged:
         complain(
