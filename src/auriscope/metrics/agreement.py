@@ -1,6 +1,6 @@
 """How far raters agree: Krippendorff's alpha and intraclass correlations, for complete and incomplete votes.
 
-Raters and targets (what is rated) are given as whole numbers from 0, each rater's vote on a target once. Needs no torch.
+Raters and targets (what is rated) are whole numbers from 0, each rater's vote on a target once. Needs no torch.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def vote_counts(scores: Any, targets: Any, num_levels: int = 5) -> Array:
 def krippendorff_alpha(counts: Any, level: Literal["ordinal", "interval", "nominal"] = "ordinal") -> float | None:
     """Give Krippendorff's alpha: 1 when raters agree, 0 when they agree as by chance, below when they differ more.
 
-    ``counts`` (targets, levels) as of :func:`vote_counts`; targets with fewer than two votes do not count. None if there
-    are no others, or if all votes are the same: then there is nothing that chance could have mixed up. Source:
+    ``counts`` (targets, levels) as of :func:`vote_counts`; targets with fewer than two votes do not count. None without
+    any others, or if all votes are the same: then there is nothing that chance could have mixed up. Source:
     Krippendorff, "Computing Krippendorff's alpha-reliability" (2011), section D; its metrics in section E.
 
-    >>> krippendorff_alpha([[2, 0, 0], [0, 2, 0], [0, 1, 1]])
-    0.677...
+    >>> round(krippendorff_alpha([[2, 0, 0], [0, 2, 0], [0, 1, 1]]), 4)
+    0.7778
     """
     return _alpha(_coincidences(counts).sum(axis=0)[None], level)[0]
 

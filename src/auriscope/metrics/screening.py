@@ -1,9 +1,9 @@
 """Which raters did not listen, and how well each agrees with the others. A rater's own votes never count in that.
 
 What others say of a track is the mean of their votes, without the rater's own. Whoever says the same as all others is
-never dropped: no rule divides by how much votes vary, and where the others' opinions do not differ nobody can be asked to
-follow them. (Correlation-based screening does both: it is undefined for votes that do not vary, and drops everybody when
-all agree.) Raters and tracks are whole numbers from 0. Needs no torch.
+never dropped: no rule divides by how much votes vary, and where the others' opinions do not differ nobody can be asked
+to follow them. (Screening by correlation does both: it is undefined for votes that do not vary, and drops everybody
+when all agree.) Raters and tracks are whole numbers from 0. Needs no torch.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Limits:
 class Screening:
     """What was found of every rater (raters,): NaN where nothing can be said.
 
-    ``bias`` is how much higher than the others a rater votes, ``deviation`` the root of the mean square of what is left,
+    ``bias`` is how much higher than the others a rater votes, ``deviation`` the root of the mean square of the rest,
     ``slope`` how much of the others' differences between tracks they follow (1: all, 0: none). ``hurried`` is the share
     of pages left too fast. ``reasons`` say in words why a rater is dropped; nobody without one is.
     """
@@ -130,8 +130,7 @@ def screen(
         num_raters: of all raters, also those without votes.
         checks: of gold and trap items, the rater and whether they passed.
         pages: of answered pages, the rater, the item and the seconds; NaN seconds do not count.
-        method: ``standard``; ``bt500`` for the rule of Recommendation ITU-R BT.500-14, annex 1 to part 1, section 2.3.1, on
-            votes alone (made safe where all agree); ``none`` drops nobody.
+        method: ``standard``; ``bt500`` for :func:`bt500`, on votes alone; ``none`` drops nobody.
         limits: of the standard method.
     """
     asked = limits or Limits()
@@ -166,8 +165,9 @@ def screen(
 def bt500(scores: Any, raters: Any, tracks: Any, num_raters: int) -> list[int]:
     """Find raters by the rule of ITU-R BT.500: many votes far from a track's mean, and as many above as below it.
 
-    Far is two standard deviations where votes look normal (kurtosis from 2 to 4), else the root of 20. Tracks on which all
-    agree are passed over; as it is written, the rule would count them against everybody.
+    Far is two standard deviations where votes look normal (kurtosis from 2 to 4), else the root of 20 of them. Tracks
+    on which all agree are passed over; as it is written, the rule would count them against everybody. Source: ITU-R
+    BT.500-14, annex 1 to part 1, on screening of observers.
     """
     numbers, of_rater, of_track = np.asarray(scores, dtype=np.float64), np.asarray(raters), np.asarray(tracks)
     times = np.bincount(of_track).astype(np.float64)

@@ -9,12 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from auriscope.study.analysis.analysis import Analysis, Settings, analyse
+    from auriscope.study.analysis.analysis import Settings, analyse
     from auriscope.study.analysis.files import write_analysis
+    from auriscope.study.analysis.results import Analysis
     from auriscope.study.analysis.tables import Data, read_csv, read_facts, read_study
 
 _HOMES = {
-    "Analysis": "analysis",
+    "Analysis": "results",
     "Data": "tables",
     "Settings": "analysis",
     "analyse": "analysis",

@@ -13,7 +13,7 @@ from scipy import stats
 
 from auriscope.errors import AuriscopeError
 from auriscope.metrics.agreement import intraclass_correlation, krippendorff_interval, vote_counts
-from auriscope.metrics.opinion import Estimate, crossed_means, holm, rank_bounds, t_interval
+from auriscope.metrics.opinion import CrossedMeans, crossed_means, holm, rank_bounds, t_interval
 from auriscope.metrics.screening import Method, Screening, leave_one_out, screen
 from auriscope.study.analysis import blind, words
 from auriscope.study.analysis.results import (
@@ -35,8 +35,8 @@ Array = NDArray[np.float64]
 @dataclass(frozen=True)
 class Settings:
     """How to analyse: ``seed`` and ``num_resamples`` of what is computed again from random weights, the method of
-    screening, the ``confidence`` of intervals. ``real`` names the corpora of real recordings, None: those with "real" in
-    their name. The nearest ``bonus_share`` of the raters get ``bonus``, None: what the campaign says.
+    screening, the ``confidence`` of intervals. ``real`` names the corpora of real recordings, None: those with "real"
+    in their name. The nearest ``bonus_share`` of the raters get ``bonus``, None: what the campaign says.
     """
 
     seed: int = 0
@@ -49,7 +49,7 @@ class Settings:
 
 
 class Ballots:
-    """The votes on trials as arrays of numbers: raters, tracks (part of an item), mixtures and systems by their place."""
+    """The votes on trials as arrays: raters, tracks (parts of items), mixtures and systems by their place."""
 
     def __init__(self, data: Data) -> None:
         first: dict[tuple[str, str, int], VoteRow] = {}
@@ -239,7 +239,7 @@ def _compared(
 
 
 def _pairs(
-    crossed: Any, order: list[int], names: list[str], blind_means: list[float | None], how: Settings
+    crossed: CrossedMeans, order: list[int], names: list[str], blind_means: list[float | None], how: Settings
 ) -> list[Pair]:
     made = []
     for first, second in combinations(order, 2):
@@ -372,6 +372,3 @@ def _with_bonuses(raters: list[Rater], amount: float, share: float) -> list[Rate
 
 def _known(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-__all__ = ["Analysis", "Estimate", "Settings", "analyse"]

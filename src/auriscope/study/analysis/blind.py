@@ -146,7 +146,7 @@ def over_epochs(data: Data, rows: Mapping[VoteRow, bool], confidence: float, not
 
 
 def by_corpus(data: Data, real: tuple[str, ...] | None, confidence: float, notes: Notes) -> list[CorpusRow]:
-    """Average the blind estimates by system on synthetic and on real mixtures, with the published values beside them."""
+    """Average the blind estimates by system on synthetic and on real mixtures, with published values beside them."""
     items: dict[str, dict[bool, list[ItemFacts]]] = defaultdict(lambda: {True: [], False: []})
     corpora = set()
     for item in data.items.values():

@@ -44,8 +44,9 @@ def tables(analysis: Analysis) -> dict[str, Table]:
     return {
         "mos": (
             [
-                "system", "class", "num_votes", "num_raters", "num_mixtures", "mean", *_bounds(""), "standard_deviation",
-                *_bounds("as_independent_"), *(f"votes_{score}" for score in range(1, 6)), "blind_si_snr_db",
+                "system", "class", "num_votes", "num_raters", "num_mixtures", "mean", *_bounds(""),
+                "standard_deviation", *_bounds("as_independent_"), *(f"votes_{score}" for score in range(1, 6)),
+                "blind_si_snr_db",
             ],
             [_mean(row) for row in [*analysis.means, *analysis.by_group]],
         ),
@@ -62,12 +63,13 @@ def tables(analysis: Analysis) -> dict[str, Table]:
         ),
         "raters": (
             [
-                "rater", "kept", "reasons", "num_votes", "num_checks", "num_failed", "share_hurried", "bias", "deviation",
-                "slope", "num_compared", "distance_from_others", "share_within_one", "correlation_with_others",
+                "rater", "kept", "reasons", "num_votes", "num_checks", "num_failed", "share_hurried", "bias",
+                "deviation", "slope", "num_compared", "distance_from_others", "share_within_one",
+                "correlation_with_others",
             ],
             [
-                (r.rater, not r.reasons, "; ".join(r.reasons), r.num_votes, r.num_checks, r.num_failed, r.hurried, r.bias,
-                 r.deviation, r.slope, r.num_compared, r.distance, r.within_one, r.correlation)
+                (r.rater, not r.reasons, "; ".join(r.reasons), r.num_votes, r.num_checks, r.num_failed, r.hurried,
+                 r.bias, r.deviation, r.slope, r.num_compared, r.distance, r.within_one, r.correlation)
                 for r in analysis.raters
             ],
         ),

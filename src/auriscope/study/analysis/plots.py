@@ -6,14 +6,15 @@ import io
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from auriscope.metrics.opinion import Estimate
 from auriscope.study.analysis import words
 from auriscope.study.analysis.blind import line
-from auriscope.study.analysis.results import Analysis, EpochRow, TrackOpinion
+from auriscope.study.analysis.results import Analysis, CorpusRow, EpochRow, TrackOpinion
 
 # Colours that stand for the page's own, which they are replaced by.
 _INK, _SOFT, _LINE, _CARD = "#010101", "#020202", "#030303", "#040404"
@@ -32,11 +33,12 @@ _MAX_POINTS = 600
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture: its ``svg``, what it is called, and what it shows in words for those who do not see it."""
+    """A picture: its ``svg``, its ``title`` and a ``detail`` beside it, and what it shows in words."""
 
     svg: str
     title: str
     text: str
+    detail: str = ""
 
 
 def votes_by_system(analysis: Analysis) -> Picture:
@@ -70,8 +72,8 @@ def votes_by_system(analysis: Analysis) -> Picture:
         axes.grid(axis="x", color=_LINE)
 
     text = "; ".join(
-        f"{row.system}: mean {words.number(row.mean.value)}, interval {words.interval(row.mean)}, half of the votes from "
-        f"{_quantile(row.counts, 0.25)} to {_quantile(row.counts, 0.75)}"
+        f"{row.system}: mean {words.number(row.mean.value)}, interval {words.interval(row.mean)}, half of the votes "
+        f"from {_quantile(row.counts, 0.25)} to {_quantile(row.counts, 0.75)}"
         for row in rows
     )
     return _picture(draw, "Votes by system", text, height=1.1 + 0.45 * len(rows))
@@ -85,7 +87,14 @@ def ranks(analysis: Analysis) -> Picture:
         places = np.arange(len(rows))[::-1]
         for index, (place, row) in enumerate(zip(places, rows, strict=True)):
             hue = _hue(_order(analysis, row.system, index))
-            axes.plot([row.best, row.worst], [place, place], color=hue, linewidth=7, alpha=0.5, solid_capstyle="round")
+            axes.plot(
+                [row.best - 0.05, row.worst + 0.05],
+                [place, place],
+                color=hue,
+                linewidth=11,
+                alpha=0.5,
+                solid_capstyle="round",
+            )
             axes.plot([row.rank], [place], "o", color=_CARD, markeredgecolor=_INK, markersize=7)
         axes.set_yticks(places, [_short(row.system) for row in rows])
         axes.set_xlim(0.5, len(rows) + 0.5)
@@ -147,13 +156,11 @@ def scatter(analysis: Analysis, system: str | None) -> Picture | None:
     row = next(
         (r for r in analysis.correlations if r.system == system and (r.scope == "pooled") == (system is None)), None
     )
-    told = ""
-    if row is not None:
-        told = f"; Pearson {words.number(row.pearson.value)} ({words.interval(row.pearson)})"
+    told = "" if row is None else f"r = {words.number(row.pearson.value)} ({words.interval(row.pearson)})"
     name = "All tracks" if system is None else system
     lines = 0 if system is not None else (len(analysis.systems) + 1) // 2
-    text = f"{name}: {words.count(len(chosen), 'track')}{told}"
-    return _picture(draw, name, text, height=3.1 + 0.24 * lines)
+    text = f"{words.count(len(chosen), 'track')} by blind estimate and mean opinion{told and ', '}{told}"
+    return replace(_picture(draw, name, text, height=3.1 + 0.24 * lines), detail=told)
 
 
 def epochs(analysis: Analysis) -> list[Picture]:
@@ -162,7 +169,7 @@ def epochs(analysis: Analysis) -> list[Picture]:
     for row in analysis.epochs:
         by_system[row.system].append(row)
     made = []
-    kinds: list[tuple[str, str, Callable[[EpochRow], Any]]] = [
+    kinds: list[tuple[str, str, Callable[[EpochRow], Estimate]]] = [
         ("Blind estimate over training", "blind SI-SNR estimate, dB", lambda row: row.blind_db),
         ("Mean opinion over training", "mean opinion", lambda row: row.opinion),
     ]
@@ -177,7 +184,7 @@ def epochs(analysis: Analysis) -> list[Picture]:
 
 
 def _curves(
-    analysis: Analysis, title: str, label: str, curves: dict[str, list[EpochRow]], get: Callable[[EpochRow], Any]
+    analysis: Analysis, title: str, label: str, curves: dict[str, list[EpochRow]], get: Callable[[EpochRow], Estimate]
 ) -> Picture:
     def draw(axes: Any) -> None:
         for index, (system, rows) in enumerate(curves.items()):
@@ -223,17 +230,18 @@ def corpora(analysis: Analysis) -> Picture | None:
 
     def draw(axes: Any) -> None:
         places = np.arange(len(rows))[::-1]
-        for offset, marker, label, get in (
+        kinds: list[tuple[float, str, str, Callable[[CorpusRow], Estimate]]] = [
             (0.12, "o", "synthetic", lambda row: row.synthetic_db),
             (-0.12, "s", "real", lambda row: row.real_db),
-        ):
+        ]
+        for offset, marker, label, get in kinds:
             hue = _HUES[0] if label == "synthetic" else _HUES[1]
             named = False
             for place, row in zip(places, rows, strict=True):
                 found = get(row)
                 if found.value is None:
                     continue
-                if found.low is not None:
+                if found.low is not None and found.high is not None:
                     axes.plot([found.low, found.high], [place + offset] * 2, color=hue, linewidth=2.2)
                 axes.plot(
                     [found.value], [place + offset], marker, color=hue, markersize=7, label=None if named else label
@@ -246,8 +254,8 @@ def corpora(analysis: Analysis) -> Picture | None:
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, labelcolor=_INK, fontsize=9)
 
     text = "; ".join(
-        f"{row.system}: {words.number(row.synthetic_db.value)} dB on synthetic, {words.number(row.real_db.value)} dB on "
-        "real mixtures"
+        f"{row.system}: {words.number(row.synthetic_db.value)} dB on synthetic, {words.number(row.real_db.value)} dB "
+        "on real mixtures"
         for row in rows
     )
     return _picture(draw, "Synthetic and real mixtures", text, height=1.5 + 0.5 * len(rows))
@@ -257,7 +265,7 @@ def _picture(draw: Callable[[Any], None], title: str, text: str, *, height: floa
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    settings = {
+    settings: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": title + text,
         "font.family": "sans-serif",
@@ -284,7 +292,7 @@ def _picture(draw: Callable[[Any], None], title: str, text: str, *, height: floa
 
 
 def _for_page(svg: str) -> str:
-    """Make an SVG part of a page: no prologue, no metadata, no names that other pictures have too, the page's colours."""
+    """Make an SVG part of a page: without prologue and metadata, with the page's colours and letters."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     used = set(re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', svg))

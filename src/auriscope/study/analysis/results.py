@@ -13,8 +13,8 @@ Trust = Literal["yes", "partly", "not shown", "no", "unknown"]
 
 @dataclass(frozen=True)
 class MeanOpinion:
-    """A system's mean opinion: ``mean`` with an interval for all raters and mixtures, ``as_independent`` with Student's,
-    as if votes had nothing in common. ``counts`` are the numbers of votes from 1 to 5.
+    """A system's mean opinion: ``mean`` with an interval for all raters and mixtures, ``as_independent`` with
+    Student's, as if votes had nothing in common. ``counts`` are the numbers of votes from 1 to 5.
     """
 
     system: str

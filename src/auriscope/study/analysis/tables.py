@@ -1,12 +1,13 @@
 """The votes and facts of a listening study as plain tables: read from its database, or from CSV files alone.
 
-A table of votes has the columns ``rater``, ``mixture``, ``system`` and ``score``, and may have ``item``, ``part``, ``role``,
-``seconds_on_page``, ``session``, ``label`` and the columns of facts. It is what the study's own export of votes writes.
+A table of votes has the columns ``rater``, ``mixture``, ``system`` and ``score``, and may have ``item``, ``part``,
+``role``, ``seconds_on_page``, ``session``, ``label`` and the columns of facts. It is what the study's own export of
+votes writes.
 
 A table of facts has a row for each item (``item`` or ``name``), or for each part of one (with ``part``), and any of
-``blind_si_snr_db`` (``3.1;2.8`` by part), ``epoch``, ``corpus``, ``class`` and ``expected`` (``4-5;1``). With ``system`` and
-``mixture`` (or ``group``) it may name items that nobody rated: for the curves over training and the table of corpora. A
-study's manifest is such a table.
+``blind_si_snr_db`` (``3.1;2.8`` by part), ``epoch``, ``corpus``, ``class`` and ``expected`` (``4-5;1``). With
+``system`` and ``mixture`` (or ``group``) it may name items that nobody rated: for the curves over training and the
+table of corpora. A study's manifest is such a table.
 """
 
 from __future__ import annotations

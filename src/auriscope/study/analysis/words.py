@@ -10,7 +10,7 @@ from auriscope.metrics.opinion import Estimate
 if TYPE_CHECKING:
     from auriscope.study.analysis.results import Analysis, BlindAgainstOpinion, MeanOpinion, Trust
 
-# From here on a correlation is called strong, below moderate (Evans, Straightforward Statistics, 1996, has 0.6 and 0.4).
+# From here on a correlation is called close (Evans, Straightforward Statistics, 1996, has strong from 0.6 on).
 STRONG = 0.6
 
 SCALES = {
@@ -81,25 +81,25 @@ def headline(correlations: Sequence[BlindAgainstOpinion], scale: str) -> tuple[T
     if pooled is None or pooled.pearson.value is None:
         if not correlations and scale != "quality":
             return "unknown", "This study asked for opinions only: it has no blind scores to compare them with."
-        return "unknown", "It cannot be said: there are not enough blind scores and votes to compare."
+        return "unknown", "There are not enough blind scores and votes to compare."
     r = pooled.pearson
     if r.low is None or r.high is None:
-        return "unknown", f"It cannot be said: r is {number(r.value)}, but too few mixtures were rated for an interval."
+        return "unknown", f"The correlation is {number(r.value)}, but too few mixtures were rated for an interval."
     told = f"r = {number(r.value)}, 95 % interval {interval(r)}"
     if r.high < 0:
-        return "no", f"No: tracks with a higher blind score were rated lower ({told})."
+        return "no", f"Tracks with a higher blind score were rated lower ({told})."
     if r.low <= 0:
-        return "not shown", f"It is not shown: the blind score may have nothing to do with opinion ({told})."
+        return "not shown", f"The blind score may have nothing to do with opinion ({told})."
     if within is not None and within.pearson.low is not None and within.pearson.low <= 0:
         return "partly", (
-            f"For comparing systems, but not for single tracks: over all tracks the blind score follows opinion ({told}), "
+            f"To compare systems, but not single tracks: over all tracks the blind score follows opinion ({told}); "
             f"within a system it is not shown to (r = {number(within.pearson.value)}, {interval(within.pearson)})."
         )
     if r.low >= STRONG:
-        return "yes", f"Yes: the blind score follows what people hear closely ({told})."
+        return "yes", f"The blind score follows closely what people hear ({told})."
     if (r.value or 0.0) >= STRONG:
-        return "yes", f"Yes, with care: the blind score follows what people hear ({told})."
-    return "partly", f"In part: the blind score goes with what people hear, but loosely ({told})."
+        return "yes", f"The blind score follows what people hear ({told})."
+    return "partly", f"The blind score goes with what people hear, but loosely ({told})."
 
 
 def findings(analysis: Analysis) -> list[str]:
@@ -128,8 +128,8 @@ def findings(analysis: Analysis) -> list[str]:
     alpha = analysis.reliability.alpha.value
     if alpha is not None:
         lines.append(
-            f"Single votes agree {_agreement(alpha)} (Krippendorff's alpha {number(alpha)}); the mean of all votes on a "
-            f"track is {_trusted(analysis.reliability.icc_average)}."
+            f"Single votes agree {_agreement(alpha)} (Krippendorff's alpha {number(alpha)}); the mean of all votes on "
+            f"a track is {_trusted(analysis.reliability.icc_average)}."
         )
     return lines
 
@@ -143,12 +143,10 @@ def _findings_on_order(analysis: Analysis) -> list[str]:
     if not wrong:
         if len(known) == 1:
             return [f"The blind score puts {known[0].first} and {known[0].second} in the order in which raters do."]
-        return [
-            f"The blind score orders systems as raters do, in all {len(known)} pairs between which raters clearly choose."
-        ]
+        return [f"The blind score orders systems as raters do, in all {len(known)} pairs where these clearly choose."]
     named = listed([f"{pair.first} and {pair.second}" for pair in wrong[:3]])
     return [
-        f"The blind score orders systems against the raters in {len(wrong)} of the {len(known)} pairs between which they "
+        f"The blind score orders systems against the raters in {len(wrong)} of the {len(known)} pairs where these "
         f"clearly choose: {named}."
     ]
 
@@ -181,8 +179,8 @@ def notes_on_means(rows: Sequence[MeanOpinion]) -> list[str]:
             lines.append(f"All votes on {row.system} are the same, so its interval has no width.")
         elif min(row.num_raters, row.num_mixtures) < 5:
             lines.append(
-                f"{row.system} has votes of {count(row.num_raters, 'rater')} on {count(row.num_mixtures, 'mixture')}: its "
-                "interval is rough."
+                f"{row.system} has votes of {count(row.num_raters, 'rater')} on {count(row.num_mixtures, 'mixture')}: "
+                "its interval is rough."
             )
     return lines
 
