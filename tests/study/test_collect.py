@@ -333,6 +333,22 @@ def test_after_the_end_nobody_withdraws_by_accident(collection: Study, collectio
     assert len(list(collection.storage.keys())) == 2
 
 
+def test_nobody_begins_once_there_are_enough_recordings(
+    open_study: Callable[..., Study], database_url: str, small: dict[str, Any]
+) -> None:
+    limited = {**small, "limits": {"max_submissions": 1}, "submissions_per_session": 2}
+    study = open_study(limited, database=database_url)
+    with TestClient(create_app(study), follow_redirects=False) as client:
+        headers = {"x-csrf-token": register(client)}
+        keep_recording(study, client.post("/api/task", headers=headers).json()["task"]["id"])
+        with TestClient(client.app, follow_redirects=False) as other:
+            answer = other.post("/begin", data={**fields_of(other.get("/").text), "agree": "yes"})
+            assert answer.status_code == 409
+            assert "all the participants it needs" in answer.text
+        # Whoever has begun may finish.
+        assert client.post("/api/task", headers=headers).json()["task"]["position"] == 1
+
+
 # ---- Pairs ----
 
 

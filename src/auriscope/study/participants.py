@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session as OrmSession
 from auriscope.errors import AuriscopeError
 from auriscope.study.campaign import Listening
 from auriscope.study.ids import new_token, now, sha256_of
-from auriscope.study.schema import ConsentText, Contributor, Session
+from auriscope.study.schema import ConsentText, Contributor, Session, Submission
 from auriscope.study.study import Study
 
 
@@ -74,6 +74,11 @@ def begin(study: Study, session: OrmSession, arrival: Arrival, language: str) ->
     counted = select(func.count()).select_from(Session).where(Session.state.in_(("open", "finished")))
     if limits.max_sessions is not None and (session.scalar(counted) or 0) >= limits.max_sessions:
         raise Refused("full")
+    if limits.max_submissions is not None:
+        # Whoever has begun may finish: they are not sent away in the middle of paid work.
+        submissions = session.scalar(select(func.count()).select_from(Submission)) or 0
+        if submissions >= limits.max_submissions:
+            raise Refused("full")
     if isinstance(study.campaign, Listening) and not assign.has_work(study, session):
         raise Refused("full")
     contributor = None

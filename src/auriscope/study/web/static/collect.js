@@ -316,7 +316,8 @@ function refuse(entry, error) {
   const isDone = key === "refused_task_done";
   $("refused-why").textContent = say(key in texts ? key : "refused_other");
   // The server's own line is English.
-  if (!(key in texts) && document.documentElement.lang === "en") $("refused-why").textContent += ` (${error.detail})`;
+  const isEnglish = document.documentElement.lang === "en";
+  if (!(key in texts) && isEnglish && error.detail) $("refused-why").textContent += ` (${error.detail})`;
   $("refused-again").hidden = isOver;
   $("refused-again").textContent = say(isDone ? "next" : "again");
   $("refused-again").onclick = async () => {
@@ -334,14 +335,14 @@ async function goOn() {
   if (state && !state.task && !state.finished) state = await api("/api/task", { method: "POST" });
   if (!state) return;
   showArrived(state);
+  const drafts = await outbox.waiting("draft");
+  const mine = drafts.filter((entry) => entry.task === state.task?.id).pop();
+  for (const entry of drafts) if (entry !== mine) await outbox.remove(entry.key);
   if (!state.task) {
     window.location.assign("/done");
     return;
   }
   task = { ...state.task, required: state.required };
-  const drafts = await outbox.waiting("draft");
-  const mine = drafts.filter((entry) => entry.task === task.id).pop();
-  for (const entry of drafts) if (entry !== mine) await outbox.remove(entry.key);
   if (mine) review(mine, true);
   else ready();
 }
