@@ -318,7 +318,7 @@ def write_items() -> Callable[..., Path]:
         extra = {"training": num_training, "gold": num_gold, "trap": num_traps}
         for role, how_many in extra.items():
             rows += [
-                {"name": f"{role}-{number}", "system": "hidden", "mixture": f"{role}-{number}.wav", "role": role}
+                {"name": f"{role}-{number}", "system": "concealed", "mixture": f"{role}-{number}.wav", "role": role}
                 | ({} if role == "training" else {"expected": "5;1-2"})
                 for number in range(how_many)
             ]
