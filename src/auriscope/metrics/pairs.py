@@ -63,17 +63,16 @@ def pairwise_si_snr(
         count = lengths.reshape(-1, 1, 1).double()
     if dtype == torch.float32 and estimates.device.type == "cpu":
         totals, energies, products = _sums(estimates, references, valid, precise=False)[:3]
-        within = energies > _FAINTEST
+        least: Tensor | float = _FAINTEST
         if zero_mean:
-            raw = energies
-            energies, products = _centred(totals, raw, products, count)
-            within = within & (energies > raw / 2)
+            least = torch.clamp(energies / 2, min=_FAINTEST)
+            energies, products = _centred(totals, energies, products, count)
         energy_e, energy_r = energies[:, :num_estimates, None], energies[:, None, num_estimates:]
         target = products.square() / energy_r
         floor = eps * energy_e
         values = 10 * ((target + floor) / (energy_e - target + floor)).log10()
         # NaN, of a sample or of a silent signal, is not below either.
-        if bool(within.all()) and bool((values < _CANCELLING_DB).all()):
+        if bool((energies > least).all() & (values < _CANCELLING_DB).all()):
             return values.to(dtype)
     totals, energies, products, least, most = _sums(estimates, references, valid, precise=True)
     silences = _silent(totals, least, most, count.squeeze(-1), 64 * torch.finfo(dtype).eps, zero_mean)
@@ -135,15 +134,14 @@ class _Sums(torch.autograd.Function):
         width = time
         if estimates.device.type == "cpu":
             width = min(max(_SHORTEST_TILE, _TILE // max(1, batch * num_signals)), _LONGEST_TILE)
-        totals = estimates.new_zeros((batch, num_signals), dtype=torch.float64)
-        energies = torch.zeros_like(totals)
-        products = totals.new_zeros(batch, num_estimates, num_signals - num_estimates)
         dtype = torch.float64 if precise else torch.float32
+        parts = []
         for begin in range(0, time, width):
             tiles = [signals[..., begin : begin + width].to(dtype) for signals in (estimates, references)]
-            totals += torch.cat([tile.sum(-1) for tile in tiles], 1)
-            energies += torch.cat([torch.linalg.vector_norm(tile, dim=-1) for tile in tiles], 1).double().square_()
-            products += tiles[0] @ tiles[1].mT
+            sums = torch.cat([tile.sum(-1) for tile in tiles], 1)
+            norms = torch.cat([torch.linalg.vector_norm(tile, dim=-1) for tile in tiles], 1)
+            parts.append((sums.double(), norms.double().square_(), (tiles[0] @ tiles[1].mT).double()))
+        totals, energies, products = (sum(part[1:], part[0]) for part in zip(*parts, strict=True))
         if not precise:
             return totals, energies, products
         # Nothing is silent whose energy without its mean is more than what a silent signal could have: then the
