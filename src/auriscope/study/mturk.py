@@ -154,7 +154,7 @@ class Marketplace:
             decision, reason = "reject", "The work stamp is not valid."
         is_open = assignment["AssignmentStatus"] == "Submitted"
         if is_open and not dry_run:
-            self._decide(name, decision, reason)
+            self._decide(name, decision, reason, verdict.session_id)
         bonus = 0.0
         if payout is not None and decision == "approve" and payout.bonus > 0 and not payout.bonus_is_handed_out:
             bonus = payout.bonus
@@ -162,7 +162,7 @@ class Marketplace:
                 self._send_bonus(name, worker, payout)
         return Assignment(name, worker, verdict, decision, reason, bonus)
 
-    def _decide(self, assignment_id: str, decision: Decision, reason: str) -> None:
+    def _decide(self, assignment_id: str, decision: Decision, reason: str, session_id: str | None) -> None:
         if decision == "wait":
             return
         with _asking():
@@ -172,7 +172,7 @@ class Marketplace:
                 feedback = reason[:_LONGEST_FEEDBACK]
                 self.client.reject_assignment(AssignmentId=assignment_id, RequesterFeedback=feedback)
         with self.study.database.write() as session:
-            audit(session, "command", f"hits.{decision}", assignment_id, {"sandbox": self.is_sandbox})
+            audit(session, "command", f"hits.{decision}", session_id, {"sandbox": self.is_sandbox})
 
     def _send_bonus(self, assignment_id: str, worker: str, payout: Payout) -> None:
         with _asking():

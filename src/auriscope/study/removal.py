@@ -94,6 +94,8 @@ def remove_contributor(study: Study, contributor_id: str, actor: str) -> Removed
     # Files go before the rows that name them: whatever breaks off in between can be repeated.
     num_files = _delete_files(study, submissions)
     with study.database.write() as session:
+        # An upload that is being committed holds on to its session: it is waited for, and goes with the rest.
+        session.scalars(select(Session.id).where(Session.contributor_id == contributor_id).with_for_update()).all()
         later = set(session.scalars(_submissions(contributor_id)))
         removal = _delete_rows(session, contributor_id, actor)
         session.add(removal)

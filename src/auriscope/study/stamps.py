@@ -121,8 +121,19 @@ def verify(
     return Verdict("valid" if stamp.redeemed_at is None else "redeemed", **facts)
 
 
-def redeem(study: Study, text: str, actor: str, *, worker: str | None = None, assignment: str | None = None) -> Verdict:
-    """Judge a stamp as :func:`verify` does and, if it is valid, use it up; of several at once, one succeeds."""
+def redeem(
+    study: Study,
+    text: str,
+    actor: str,
+    *,
+    worker: str | None = None,
+    assignment: str | None = None,
+    redeemed_by: str | None = None,
+) -> Verdict:
+    """Judge a stamp as :func:`verify` does and, if it is valid, use it up; of several at once, one succeeds.
+
+    ``redeemed_by`` is kept with the stamp, by default the actor.
+    """
     with study.database.write() as session:
         verdict = verify(study, session, text, worker=worker, assignment=assignment)
         if not verdict.ok:
@@ -132,7 +143,7 @@ def redeem(study: Study, text: str, actor: str, *, worker: str | None = None, as
         used: CursorResult[Any] = session.execute(  # type: ignore[assignment]
             update(Stamp)
             .where(Stamp.nonce == nonce, Stamp.redeemed_at.is_(None))
-            .values(redeemed_at=now(), redeemed_by=actor)
+            .values(redeemed_at=now(), redeemed_by=redeemed_by or actor)
         )
         if used.rowcount == 0:
             return verify(study, session, text, worker=worker, assignment=assignment)
@@ -145,13 +156,14 @@ def redeem_for_assignment(study: Study, text: str, worker: str, assignment: str,
 
     ``dry_run`` only judges.
     """
-    actor = f"assignment:{assignment}"
+    # With the stamp, which goes when its owner goes; not in the audit log, which stays.
+    mark = f"assignment:{assignment}"
     if dry_run:
         with study.database.read() as session:
             verdict = verify(study, session, text, worker=worker, assignment=assignment)
     else:
-        verdict = redeem(study, text, actor, worker=worker, assignment=assignment)
-    if verdict.reason == "redeemed" and verdict.redeemed_by == actor:
+        verdict = redeem(study, text, "command", worker=worker, assignment=assignment, redeemed_by=mark)
+    if verdict.reason == "redeemed" and verdict.redeemed_by == mark:
         return replace(verdict, reason="valid")
     return verdict
 
