@@ -333,6 +333,15 @@ def test_after_the_end_nobody_withdraws_by_accident(collection: Study, collectio
     assert len(list(collection.storage.keys())) == 2
 
 
+def test_the_welcome_says_what_is_asked_and_paid(open_study: Callable[..., Study], small: dict[str, Any]) -> None:
+    study = open_study({**small, "payment": {"amount": 3.5, "currency": "EUR", "bonus": 1}})
+    with TestClient(create_app(study)) as client:
+        html = client.get("/").text
+    assert "Recordings to make: 10." in html
+    assert "Payment when everything has arrived: 3.50 EUR." in html
+    assert "Bonus for good work: up to 1.00 EUR." in html
+
+
 def test_nobody_begins_once_there_are_enough_recordings(
     open_study: Callable[..., Study], database_url: str, small: dict[str, Any]
 ) -> None:

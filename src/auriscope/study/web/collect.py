@@ -23,9 +23,22 @@ from auriscope.study.prompts import next_pair
 from auriscope.study.schema import Session, Submission, Task
 from auriscope.study.study import Study
 from auriscope.study.web.pages import CsrfDep, StudyDep, VisitDep, page
+from auriscope.study.web.upload import Problem
 from auriscope.study.web.words import words
 
-router = APIRouter()
+router = APIRouter(tags=["collection"])
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    401: {"model": Problem, "description": "There is no session"},
+    404: {"model": Problem, "description": "The study is no collection"},
+    429: {"model": Problem, "description": "Too many requests"},
+}
+_CHANGE_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    **_PROBLEMS,
+    403: {"model": Problem, "description": "The page's token is missing, or the questionnaire was not answered"},
+    409: {"model": Problem, "description": "The session is finished"},
+    422: {"model": Problem, "description": "Not what was asked for"},
+}
 
 Rate = Annotated[float, Field(ge=1, le=1_000_000, allow_inf_nan=False)]
 
@@ -116,7 +129,13 @@ def example(study: StudyDep, _visit: VisitDep) -> Response:
     return FileResponse(path, media_type=kind, headers={"cache-control": "private, max-age=3600"})
 
 
-@router.post("/api/equipment", status_code=204, dependencies=[CsrfDep], response_class=Response)
+@router.post(
+    "/api/equipment",
+    status_code=204,
+    dependencies=[CsrfDep],
+    response_class=Response,
+    responses=_CHANGE_PROBLEMS,
+)
 def keep_equipment(study: StudyDep, visit: VisitDep, equipment: Equipment) -> None:
     """Keep what the browser tells of the microphone; a later check replaces an earlier one."""
     get_collection(study)
@@ -131,7 +150,7 @@ def keep_equipment(study: StudyDep, visit: VisitDep, equipment: Equipment) -> No
         session.get_one(Session, visit.id).equipment = facts
 
 
-@router.get("/api/task")
+@router.get("/api/task", responses=_PROBLEMS)
 def current_task(study: StudyDep, visit: VisitDep) -> TaskAnswer:
     """Give the task that waits for its recording; ``task`` is null where the next one has not been made yet."""
     campaign = get_collection(study)
@@ -139,7 +158,7 @@ def current_task(study: StudyDep, visit: VisitDep) -> TaskAnswer:
         return _answer(campaign, session, visit, _waiting(session, visit))
 
 
-@router.post("/api/task", dependencies=[CsrfDep])
+@router.post("/api/task", dependencies=[CsrfDep], responses=_CHANGE_PROBLEMS)
 def next_task(study: StudyDep, visit: VisitDep) -> TaskAnswer:
     """Give the task that waits for its recording, or make the next one; ``task`` is null when all is done."""
     campaign = get_collection(study)
