@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -15,6 +18,15 @@ from auriscope.errors import AuriscopeError
 from auriscope.signal.outputs import printable, reason
 
 _KEY = re.compile(r"[a-z0-9_-]+(/[a-z0-9_-]+)*(\.[a-z0-9]+)?")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A whole file as it is listed: its size in bytes, and when it was written, in seconds since 1970."""
+
+    key: str
+    num_bytes: int
+    written_at: float
 
 
 class Aside(Protocol):
@@ -50,6 +62,9 @@ class Storage(Protocol):
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Name all whole files whose key begins so, in order."""
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """List all whole files whose key begins so, in order."""
 
     def size(self, key: str) -> int:
         """Give the number of bytes."""
@@ -131,10 +146,18 @@ class FolderStorage:
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Name all whole files."""
+        return (entry.key for entry in self.entries(prefix))
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """List all whole files."""
         for path in sorted(self.root.rglob("*")):
             key = path.relative_to(self.root).as_posix()
-            if key.startswith(prefix) and path.is_file() and path.suffix != ".part":
-                yield key
+            if not key.startswith(prefix) or path.suffix == ".part":
+                continue
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                if stat.S_ISREG(status.st_mode):
+                    yield Entry(key, status.st_size, status.st_mtime)
 
     def size(self, key: str) -> int:
         """Give the number of bytes."""
@@ -142,13 +165,14 @@ class FolderStorage:
 
     def sweep(self, older_than_seconds: float) -> int:
         """Remove what was begun and never kept."""
-        import time
-
-        begun = [path for path in self.root.rglob("*.part") if path.is_file()]
-        old = [path for path in begun if time.time() - path.stat().st_mtime >= older_than_seconds]
-        for path in old:
-            path.unlink(missing_ok=True)
-        return len(old)
+        count = 0
+        for path in self.root.rglob("*.part"):
+            # Its writer may keep or discard it at this moment.
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime >= older_than_seconds:
+                    path.unlink()
+                    count += 1
+        return count
 
 
 class _FileAside:
@@ -232,11 +256,16 @@ class ObjectStorage:
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Name all whole files."""
+        return (entry.key for entry in self.entries(prefix))
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """List all whole files."""
         self._system.invalidate_cache()
-        for path in sorted(self._system.find(self._root)):
+        for path, facts in sorted(self._system.find(self._root, detail=True).items()):
             key = path[len(self._root) + 1 :]
             if key.startswith(prefix):
-                yield key
+                written = facts.get("LastModified") or facts.get("created") or self._system.modified(path)
+                yield Entry(key, int(facts["size"]), written.timestamp())
 
     def size(self, key: str) -> int:
         """Give the number of bytes."""

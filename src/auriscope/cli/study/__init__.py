@@ -12,11 +12,13 @@ from auriscope.cli.study import (
     init,
     items,
     payments,
+    reconcile,
     release,
     remove,
     serve,
     status,
     verify,
+    work,
 )
 
 app = typer.Typer(
@@ -27,6 +29,8 @@ app = typer.Typer(
 )
 app.command("init")(init.init)
 app.command("serve")(serve.serve)
+app.command("work")(work.work)
+app.command("reconcile")(reconcile.reconcile)
 app.command("items")(items.items)
 app.command("verify")(verify.verify)
 app.command("payments")(payments.payments)
