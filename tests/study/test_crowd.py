@@ -138,6 +138,24 @@ def test_a_listening_session_is_approved_when_finished(listening: Study, take_pa
     assert due(listening, {session_id: Override(bonus=0.5)})[session_id].bonus == 0.5
 
 
+def test_a_persons_bonus_is_paid_with_one_of_their_sessions(
+    listening: Study, take_part: Callable[..., str], tmp_path: Path
+) -> None:
+    limits = listening.campaign.limits.model_copy(update={"sessions_per_contributor": 2})
+    listening.campaign = listening.campaign.model_copy(update={"limits": limits})
+    sessions = [take_part(listening, "P1", num_recordings=0) for _ in range(2)]
+    with listening.database.write() as session:
+        for session_id in sessions:
+            visit = session.get_one(Session, session_id)
+            visit.state = "finished"
+    # As the analysis of a study writes them.
+    file = tmp_path / "bonuses.csv"
+    file.write_text(f"rater,bonus,rank,distance_from_others,num_compared\n{visit.contributor_id},0.5,1,0.2,40\n")
+    found = due(listening, read_overrides(file))
+    assert [found[session_id].bonus for session_id in sessions] == [0.5, 0.0]
+    assert {payout.decision for payout in found.values()} == {"approve"}
+
+
 def test_each_platform_gets_its_own_files(collection: Study, take_part: Callable[..., str], tmp_path: Path) -> None:
     study = paying(collection)
     people = {worker: take_part(study, worker) for worker in ("5f1a", "5f1b", "5f1c")}

@@ -131,6 +131,9 @@ def payouts(
         )
         override = overrides.get(visit.id) or overrides.get(contributor.id)
         found.append(_with_amounts(study, payout, override))
+        if contributor.id in overrides:
+            # A person's bonus is paid once, with the first of their sessions.
+            overrides[contributor.id] = replace(overrides[contributor.id], bonus=0.0)
     return found
 
 
