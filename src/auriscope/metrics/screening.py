@@ -16,19 +16,21 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Method = Literal["standard", "bt500", "none"]
-METHODS: tuple[Method, ...] = ("standard", "bt500", "none")
+
+_ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class Limits:
     """What the standard screening asks of raters.
 
-    Of gold and trap items, fewer than ``min_failures`` failed, or less than the share ``max_failed``. Fewer than the
-    share ``max_hurried`` of pages left in less than ``hurried`` of the time that raters usually take for that item. At
-    least ``min_votes`` votes before opinions are compared at all. A deviation from the others (root of the mean square,
-    without the rater's own bias, in points) of no more than ``floor``, or than ``num_deviations`` robust standard
-    deviations above the usual. A slope against the others' opinions that, with twice its error, reaches the share
-    ``min_slope`` of the usual slope; that error is computed with a spread of votes of at least ``min_spread`` points.
+    Of gold and trap items, fewer than ``min_failures`` failed, or less than the share ``max_failed``; else votes that
+    clearly follow the differences that the others hear. Fewer than the share ``max_hurried`` of pages left in less than
+    ``hurried`` of the time that raters usually take for that item. At least ``min_votes`` votes before opinions are
+    compared at all. A deviation from the others (root of the mean square, without the rater's own bias, in points) of
+    no more than ``floor``, or than ``num_deviations`` robust standard deviations above the usual. A slope against the
+    others' opinions that, with twice its error, reaches the share ``min_slope`` of the usual slope; that error is
+    computed with a spread of votes of at least ``min_spread`` points.
     """
 
     min_failures: int = 2
@@ -48,16 +50,19 @@ class Screening:
 
     ``bias`` is how much higher than the others a rater votes, ``deviation`` the root of the mean square of the rest,
     ``slope`` how much of the others' differences between tracks they follow (1: all, 0: none). ``hurried`` is the share
-    of pages left too fast. ``reasons`` say in words why a rater is dropped; nobody without one is.
+    of pages left too fast. ``num_compared`` votes are on tracks that others rated too. ``reasons`` say in words why a
+    rater is dropped; nobody without one is.
     """
 
     num_votes: NDArray[np.int64]
     num_checks: NDArray[np.int64]
     num_failed: NDArray[np.int64]
     hurried: Array
+    num_compared: NDArray[np.int64]
     bias: Array
     deviation: Array
     slope: Array
+    slope_error: Array
     reasons: list[list[str]] = field(default_factory=list)
 
     @property
@@ -141,24 +146,23 @@ def screen(
         num_checks=np.bincount(who, minlength=num_raters),
         num_failed=np.bincount(who[~passed.astype(bool)], minlength=num_raters),
         hurried=_hurried(pages, num_raters, asked),
+        num_compared=np.zeros(num_raters, dtype=np.int64),
         bias=np.full(num_raters, np.nan),
         deviation=np.full(num_raters, np.nan),
         slope=np.full(num_raters, np.nan),
+        slope_error=np.full(num_raters, np.nan),
         reasons=[[] for _ in range(num_raters)],
     )
-    _compare(found, numbers, of_rater, of_track, None, asked, judge=False)
     if method == "bt500":
+        _compare(found, numbers, of_rater, of_track, None, asked)
         for rater in bt500(numbers, of_rater, of_track, num_raters):
             found.reasons[rater].append("votes far from the mean on both sides, by the rule of ITU-R BT.500")
-    if method != "standard":
         return found
-    _judge_checks(found, asked)
-    # The second time, those found the first time no longer shape what the others think.
-    _compare(found, numbers, of_rater, of_track, found.kept[of_rater], asked, judge=True)
-    first = found.kept
-    found.reasons = [[] for _ in range(num_raters)]
-    _judge_checks(found, asked)
-    _compare(found, numbers, of_rater, of_track, first[of_rater], asked, judge=True)
+    for _ in range(_ROUNDS):
+        # After the first time, those found the time before no longer shape what the others think.
+        _compare(found, numbers, of_rater, of_track, found.kept[of_rater], asked)
+        if method == "standard":
+            _judge(found, asked)
     return found
 
 
@@ -187,50 +191,55 @@ def bt500(scores: Any, raters: Any, tracks: Any, num_raters: int) -> list[int]:
     return [int(rater) for rater in np.flatnonzero(many & balanced)]
 
 
-def _judge_checks(found: Screening, asked: Limits) -> None:
+def _judge(found: Screening, asked: Limits) -> None:
+    """Say for every rater, anew, why their votes are not used."""
+    enough = found.num_compared >= asked.min_votes
+    known = found.deviation[enough]
+    usual = float(np.median(known)) if len(known) else 0.0
+    robust = 1.4826 * float(np.median(np.abs(known - usual))) if len(known) else 0.0
+    limit = max(asked.floor, usual + asked.num_deviations * robust)
+    slopes = found.slope[enough & np.isfinite(found.slope)]
+    usual_slope = max(float(np.median(slopes)), 0.0) if len(slopes) else 0.0
+    needed = asked.min_slope * usual_slope
+    found.reasons = [[] for _ in found.num_votes]
     for rater, reasons in enumerate(found.reasons):
+        slope, error = found.slope[rater], found.slope_error[rater]
+        compared = bool(enough[rater])
         checks, failed = int(found.num_checks[rater]), int(found.num_failed[rater])
-        if failed >= asked.min_failures and failed >= asked.max_failed * checks:
+        # Who hears the same differences as all others has listened, whatever they think of the gold items.
+        follows = compared and usual_slope > 0 and slope - 2 * error > needed / 2
+        if failed >= asked.min_failures and failed >= asked.max_failed * checks and not follows:
             reasons.append(f"failed {failed} of {checks} gold and trap items")
         if found.hurried[rater] > asked.max_hurried:
             reasons.append(f"left {100 * found.hurried[rater]:.0f} % of the pages much faster than the others")
+        if compared and found.deviation[rater] > limit:
+            reasons.append(f"differs from the others by {found.deviation[rater]:.2f} points (limit {limit:.2f})")
+        if compared and slope + 2 * error < needed:
+            reasons.append(
+                "does not follow the differences that the others hear "
+                f"(slope {slope:.2f}, usually {usual_slope:.2f})".replace("-", "−")
+            )
 
 
-def _compare(
-    found: Screening, numbers: Array, of_rater: Any, of_track: Any, counted: Any, asked: Limits, *, judge: bool
-) -> None:
-    """Fill in bias, deviation and slope, and judge them if asked."""
+def _compare(found: Screening, numbers: Array, of_rater: Any, of_track: Any, counted: Any, asked: Limits) -> None:
+    """Fill in what comes of comparing every rater with the others whose votes are counted (n,)."""
     num_raters = len(found.num_votes)
     others = others_mean(numbers, of_track, counted)
     known = np.isfinite(others)
     mine, theirs, who = numbers[known], others[known], of_rater[known]
     times = np.bincount(who, minlength=num_raters)
+    found.num_compared = times
     found.bias = _share(np.bincount(who, mine - theirs, num_raters), times)
     apart = _centred(mine - theirs, who, times)
     found.deviation = np.sqrt(_share(np.bincount(who, apart**2, num_raters), times))
     own, across = _centred(mine, who, times), _centred(theirs, who, times)
     spread = np.bincount(who, across**2, num_raters)
-    slopes = np.bincount(who, own * across, num_raters) / np.where(spread > 1e-9, spread, 1.0)
-    found.slope = np.where(spread > 1e-9, slopes, np.nan)
+    differ = spread > 1e-9
+    safe = np.where(differ, spread, 1.0)
+    found.slope = np.where(differ, np.bincount(who, own * across, num_raters) / safe, np.nan)
     enough = times >= asked.min_votes
-    if not judge or not enough.any():
-        return
-    usual = float(np.median(found.deviation[enough]))
-    robust = 1.4826 * float(np.median(np.abs(found.deviation[enough] - usual)))
-    limit = max(asked.floor, usual + asked.num_deviations * robust)
-    with_slope = enough & np.isfinite(found.slope)
-    usual_slope = max(float(np.median(found.slope[with_slope])), 0.0) if with_slope.any() else 0.0
-    error = max(asked.min_spread, usual) / np.sqrt(np.maximum(spread, 1e-9))
-    for rater in np.flatnonzero(enough):
-        if found.deviation[rater] > limit:
-            found.reasons[rater].append(
-                f"differs from the others by {found.deviation[rater]:.2f} points (limit {limit:.2f})"
-            )
-        if with_slope[rater] and found.slope[rater] + 2 * error[rater] < asked.min_slope * usual_slope:
-            found.reasons[rater].append(
-                f"does not follow the differences that the others hear (slope {found.slope[rater]:.2f}, "
-                f"usually {usual_slope:.2f})"
-            )
+    usual = max(asked.min_spread, float(np.median(found.deviation[enough])) if enough.any() else 0.0)
+    found.slope_error = np.where(differ, usual / np.sqrt(safe), np.nan)
 
 
 def _hurried(pages: tuple[Any, Any, Any] | None, num_raters: int, asked: Limits) -> Array:
