@@ -35,7 +35,7 @@ def verify(
         typer.Option(
             "--file",
             metavar="CSV",
-            help="Take stamps from a table; its columns WorkerId (or PROLIFIC_PID) and AssignmentId are compared too.",
+            help="Take stamps from a table; WorkerId (or Participant id) and AssignmentId are compared too.",
             show_default=False,
         ),
     ] = None,
@@ -60,7 +60,7 @@ def verify(
         asked: list[tuple[str, str | None, str | None]] = [(stamp, None, None) for stamp in given]
         if file is not None:
             for row in read_table(file, (column,))[1]:
-                worker = row.get("WorkerId") or row.get("PROLIFIC_PID") or None
+                worker = row.get("WorkerId") or row.get("PROLIFIC_PID") or row.get("Participant id") or None
                 asked.append((row[column], worker, row.get("AssignmentId") or None))
         failed = False
         for text, worker, assignment in asked:
