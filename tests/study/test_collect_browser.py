@@ -238,8 +238,7 @@ def test_a_network_lost_in_the_middle_loses_nothing_over_a_reload(
         assert kept["size"] > 200_000
         listen(page)
         send_and_lose_the_network(page, cable)
-        page.problems.clear()  # the console tells of the broken connection
-        browsing.look(page, "collect-offline")
+        browsing.look(page, "collect-offline", expected="net::ERR")
         assert arrived(collection) == []
         (waiting,) = page.evaluate(STORED)
         assert (waiting["state"], waiting["digest"]) == ("sending", kept["digest"])
@@ -332,8 +331,7 @@ def test_missing_answers_are_shown(browsing: Any, open_study: Callable[..., Stud
         page.locator("form").evaluate("(form) => { form.noValidate = true; }")
         page.locator("form button").click()
         page.get_by_text("These are still missing").wait_for()
-        page.problems.clear()  # the console tells of the answer 422
-        browsing.look(page, "collect-missing")
+        browsing.look(page, "collect-missing", expected="status of 422")
         assert page.locator("#language1").input_value() == "Breton"
         answer(page)
     page.context.close()
@@ -436,8 +434,7 @@ def test_a_pair_that_was_recorded_in_another_window_gives_the_next_one(
         listen(page)
         page.locator("#send").click()
         page.get_by_text("has its recording already").wait_for()
-        page.problems.clear()  # the console tells of the answer 409
-        browsing.look(page, "collect-refused")
+        browsing.look(page, "collect-refused", expected="status of 409")
         page.locator("#refused-again").click()
         page.get_by_text("Recording 2 of 2").wait_for()
     assert len(arrived(study)) == 1
