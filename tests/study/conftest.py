@@ -181,6 +181,12 @@ def recording(seed: int, *, seconds: float = 0.5, sample_rate: int = 16_000) -> 
     return file.getvalue()
 
 
+@pytest.fixture
+def wav() -> Callable[..., bytes]:
+    """A function that gives the bytes of a recording of a second: ``wav(seed, seconds=1.0)``."""
+    return lambda seed=0, seconds=1.0: recording(seed, seconds=seconds)
+
+
 class Sender:
     """A visitor who has consented, and sends recordings through the pages' interface."""
 

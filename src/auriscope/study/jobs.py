@@ -149,7 +149,7 @@ def _open(queue: str) -> Huey:
     kind: dict[str, Any] = {"name": "auriscope-study", "results": False, "serializer": _Json()}
     if queue.startswith(("redis://", "rediss://")):
         return RedisHuey(url=queue, **kind)
-    return SqliteHuey(filename=queue, storage_class=_QueueFile, **kind)
+    return SqliteHuey(filename=queue, storage_class=_QueueFile, cache_mb=1, timeout=30, **kind)
 
 
 class _logged:  # noqa: N801 - a context manager

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session as OrmSession
 
@@ -119,33 +119,28 @@ def admit(study: Study, session: OrmSession, visit: Session, upload: Upload) -> 
 
     Gives the acknowledgement if it is there already. Raises ``UploadError`` or ``Refused`` if it may not come.
     """
-    known = find(study, session, visit, upload.key)
-    if known is not None:
-        return _same(known, upload)
-    require_open(visit)
-    _task(session, visit, upload)
-    _see_that_it_is_free(session, upload)
-    return None
-
-
-def _same(known: Receipt, upload: Upload) -> Receipt:
-    if known.sha256 != upload.sha256:
-        raise UploadError("conflict", "another recording was sent under this key")
-    return known
-
-
-def _task(session: OrmSession, visit: Session, upload: Upload, *, locked: bool = False) -> Task:
-    """Give the task that the recording answers; ``locked``, one transaction has it at a time."""
-    query = select(Task).where(Task.id == upload.task_id, Task.session_id == visit.id)
-    task = session.scalar(query.with_for_update(key_share=True) if locked else query)
-    if task is None:
+    if session.scalar(select(Task.id).where(*_asked(visit.id, upload))) is None:
         raise UploadError("task", "this session was not asked to record that")
-    return task
+    return _known(study, session, visit, upload)
 
 
-def _see_that_it_is_free(session: OrmSession, upload: Upload) -> None:
-    if session.scalar(select(Submission.id).where(Submission.task_id == upload.task_id)) is not None:
+def _asked(session_id: str, upload: Upload) -> tuple[ColumnElement[bool], ...]:
+    return Task.id == upload.task_id, Task.session_id == session_id
+
+
+def _known(study: Study, session: OrmSession, visit: Session, upload: Upload) -> Receipt | None:
+    """Give the acknowledgement of a recording that is there already; None if it may come."""
+    wanted = or_(Submission.key == upload.key, Submission.task_id == upload.task_id)
+    alike = session.scalars(select(Submission).where(Submission.session_id == visit.id, wanted)).all()
+    for submission in alike:
+        if submission.key == upload.key:
+            if submission.sha256 != upload.sha256:
+                raise UploadError("conflict", "another recording was sent under this key")
+            return _receipt(study, session, visit, submission)
+    require_open(visit)
+    if alike:
         raise UploadError("task_done", "this pair of sentences has its recording")
+    return None
 
 
 def _receipt(study: Study, session: OrmSession, visit: Session, submission: Submission) -> Receipt:
@@ -236,21 +231,22 @@ class Intake:
 
     def _store(self, session: OrmSession) -> Receipt:
         assert self._head is not None
+        # Of two that come at once, the second waits here, and then sees the first. It is the lock without the key, as
+        # in ``finish_if_complete``: rows that point to the task need not wait.
+        asked = select(Task.id).where(*_asked(self._visit.id, self._upload)).with_for_update(key_share=True)
+        if session.scalar(asked) is None:
+            # A contributor who was removed has no tasks any more.
+            raise Refused("session")
         visit = session.get(Session, self._visit.id)
         if visit is None or visit.state in ("withdrawn", "removed"):
             raise Refused("session")
-        # Of two that come at once, the second waits here, and then sees the first.
-        task = _task(session, visit, self._upload, locked=True)
-        known = find(self._study, session, visit, self._upload.key)
+        known = _known(self._study, session, visit, self._upload)
         if known is not None:
-            return _same(known, self._upload)
-        session.refresh(visit)
-        require_open(visit)
-        _see_that_it_is_free(session, self._upload)
+            return known
         submission = Submission(
             id=self._id,
             session_id=visit.id,
-            task_id=task.id,
+            task_id=self._upload.task_id,
             key=self._upload.key,
             sha256=self._upload.sha256,
             num_bytes=self._num_bytes,

@@ -17,8 +17,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from auriscope.study.jobs import Jobs
 from auriscope.study.participants import Refused, resume
-from auriscope.study.schema import Session
 from auriscope.study.study import Study
 from auriscope.study.uploads import Intake, Receipt, Upload, UploadError, admit, find, max_bytes, read_details
 from auriscope.study.web.pages import SESSION_COOKIE, StudyDep, VisitDep, check_csrf, get_study
@@ -26,7 +26,7 @@ from auriscope.study.web.pages import SESSION_COOKIE, StudyDep, VisitDep, check_
 LOG = logging.getLogger("auriscope.study")
 
 # So much is written and digested at once, off the event loop.
-_BLOCK_BYTES = 1 << 18
+_BLOCK_BYTES = 1 << 19
 _LINGER_SECONDS = 5.0
 _LINGER_BYTES = 64_000_000
 _READ = "auriscope_body_read"
@@ -94,11 +94,11 @@ async def send(
     check_csrf(study, secret, x_csrf_token)
     try:
         upload = Upload(key, task, x_content_sha256, read_details(x_recording_details))
-        known = await run_in_threadpool(_admitted, study, secret or "", upload)
+        problem = _announced_problem(request, study)
+        known = await run_in_threadpool(_admitted, study, secret or "", upload, problem)
         if isinstance(known, Receipt):
             return _Lingering(asdict(known), 200)
-        _check_announced(request, study)
-        receipt, is_new = await _receive(request, study, known, upload)
+        receipt, is_new = await _receive(request, known, study)
     except UploadError as error:
         return _Lingering({"error": error.key, "message": str(error)}, error.status)
     except ClientDisconnect:
@@ -121,26 +121,34 @@ def acknowledged(key: Key, study: StudyDep, visit: VisitDep) -> Response:
     return JSONResponse(asdict(receipt))
 
 
-def _admitted(study: Study, secret: str, upload: Upload) -> Session | Receipt:
-    """Give the session whose recording may come, or the acknowledgement if it is there already; in one hop."""
+def _admitted(study: Study, secret: str, upload: Upload, problem: UploadError | None) -> Intake | Receipt:
+    """Begin to take a recording that may come, or give its acknowledgement if it is there already.
+
+    Who sends it is asked first, then the task, then whether the headers announce something that is not taken.
+    """
     with study.database.read() as session:
         visit = resume(study, session, secret)
         if visit is None:
             raise Refused("session")
-        return admit(study, session, visit, upload) or visit
+        receipt = admit(study, session, visit, upload)
+    if receipt is not None:
+        return receipt
+    if problem is not None:
+        raise problem
+    return Intake(study, visit, upload)
 
 
-def _check_announced(request: Request, study: Study) -> None:
-    """Refuse by what the headers say, before the body is read."""
+def _announced_problem(request: Request, study: Study) -> UploadError | None:
+    """Say what is wrong with a recording by its headers alone."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in _TYPES:
-        raise UploadError("type", "the recording is not announced as audio/wav")
+        return UploadError("type", "the recording is not announced as audio/wav")
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes(study):
-        raise UploadError("too_large", f"the recording is larger than {max_bytes(study)} bytes")
+        return UploadError("too_large", f"the recording is larger than {max_bytes(study)} bytes")
+    return None
 
 
-async def _receive(request: Request, study: Study, visit: Session, upload: Upload) -> tuple[Receipt, bool]:
-    intake = await run_in_threadpool(Intake, study, visit, upload)
+async def _receive(request: Request, intake: Intake, study: Study) -> tuple[Receipt, bool]:
     try:
         waiting = bytearray()
         async for chunk in _chunks(request):
@@ -151,12 +159,26 @@ async def _receive(request: Request, study: Study, visit: Session, upload: Uploa
 
         def finish() -> tuple[Receipt, bool]:
             intake.add(waiting)
-            return intake.keep()
+            receipt, is_new = intake.keep()
+            if is_new:
+                _have_checked(request, study, receipt.submission)
+            return receipt, is_new
 
         return await run_in_threadpool(finish)
     finally:
         # Where keeping succeeded there is nothing left to discard.
         intake.discard()
+
+
+def _have_checked(request: Request, study: Study, submission_id: str) -> None:
+    """Tell the workers of a recording; if that fails, the reconciler tells them later."""
+    try:
+        state = request.app.state
+        if not hasattr(state, "jobs"):
+            state.jobs = Jobs(study)
+        state.jobs.check(submission_id)
+    except Exception as error:
+        LOG.exception("a job could not be enqueued", exc_info=error)
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
