@@ -254,7 +254,7 @@ def test_the_equipment_is_kept_as_the_browser_tells_it(collection: Study, collec
 
 
 @pytest.mark.parametrize(
-    "wrong", [{}, {"sample_rate": "fast"}, {"sample_rate": 0}, {"sample_rate": 48000, "label": "Anna's microphone"}]
+    "wrong", [{}, {"sample_rate": "48000"}, {"sample_rate": 0}, {"sample_rate": 48000, "label": "Anna's microphone"}]
 )
 def test_other_equipment_is_refused(collection: Study, collection_client: TestClient, wrong: dict[str, Any]) -> None:
     headers = {"x-csrf-token": register(collection_client)}

@@ -51,7 +51,7 @@ class Equipment(BaseModel):
     the check.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     echo_cancellation: bool | None = None
     noise_suppression: bool | None = None
