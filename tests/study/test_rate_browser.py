@@ -171,6 +171,10 @@ def hear(page: Any, place: int) -> None:
     section.locator(".state.heard").wait_for()
 
 
+def choose(page: Any, place: int, score: int) -> None:
+    page.locator(".rated").nth(place).locator("label").nth(score - 1).click()
+
+
 def test_a_reload_in_the_middle_loses_nothing(study: Study, browsing: Any) -> None:
     with browsing.serve(study) as address:
         page = open_page(browsing, phone=True)
@@ -179,7 +183,7 @@ def test_a_reload_in_the_middle_loses_nothing(study: Study, browsing: Any) -> No
         assignment = page.locator("#trial").get_attribute("data-assignment")
         hear(page, 0)
         hear(page, 1)
-        page.locator(".rated").nth(0).get_by_text("fair").click()
+        choose(page, 0, 3)
         page.reload()
         page.locator(".sound").nth(2).locator(".play:not([disabled])").wait_for()
         assert page.locator("#trial").get_attribute("data-assignment") == assignment
@@ -191,7 +195,7 @@ def test_a_reload_in_the_middle_loses_nothing(study: Study, browsing: Any) -> No
         assert status == "Not yet heard to the end: Voice 2. Not yet rated: Voice 2."
         assert page.evaluate("document.activeElement.closest('section').getAttribute('aria-labelledby')") == "rated2"
         hear(page, 2)
-        page.locator(".rated").nth(1).get_by_text("excellent").click()
+        choose(page, 1, 5)
         page.locator("#send").click()
         page.get_by_role("heading", name="Trial 1 of 4").wait_for()
         with study.database.read() as session:
@@ -212,7 +216,7 @@ def test_a_lost_network_loses_no_vote(study: Study, browsing: Any) -> None:
         for place in range(3):
             hear(page, place)
         for place in range(2):
-            page.locator(".rated").nth(place).get_by_text("good").click()
+            choose(page, place, 4)
         # The votes arrive, but their answer is lost on the way back; then the network is away for a while.
         lost = []
 
@@ -261,7 +265,7 @@ def test_only_one_sound_plays_and_what_is_skipped_is_not_heard(study: Study, bro
         page.wait_for_function("() => window.sounds[0].currentTime > 0")
         sections.nth(1).locator(".play").click()
         page.wait_for_function("() => window.sounds[0].paused && !window.sounds[1].paused")
-        assert sections.nth(0).get_by_role("button", name="Go on").count() == 1
+        sections.nth(0).get_by_role("button", name="Go on").wait_for()
         # Jumping to the end by other means plays the end only.
         page.evaluate(
             "() => { const audio = window.sounds[2]; audio.playbackRate = 1; audio.currentTime = 0.6; audio.play(); }"
@@ -304,7 +308,7 @@ def test_the_pages_are_fit_to_be_looked_at(study: Study, browsing: Any, phone: b
         page.locator("#rest").wait_for()
         hear(page, 0)
         hear(page, 1)
-        page.locator(".rated").nth(0).locator("label").nth(3).click()
+        choose(page, 0, 4)
         page.locator("#send").click()
         browsing.look(page, f"{name}-5-trial")
 

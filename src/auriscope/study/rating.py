@@ -59,7 +59,8 @@ class Ballot:
     """What a rater says of a trial, all in the order of the page.
 
     ``scores``: 1 to 5 by rated sound. ``heard``: by sound, the mixture first, how many seconds of it were played,
-    stretches that were played twice counted once; ``plays``: how often. ``seconds_on_page``: while it was visible.
+    stretches that were played twice counted once; ``plays``: how often it was begun.
+    ``seconds_on_page``: while it was visible.
     """
 
     scores: Sequence[int]

@@ -2,7 +2,7 @@
 // stutters, and only one player plays at a time.
 
 const ATTEMPTS = 4;
-const SLACK_SECONDS = 0.15;
+const SLACK_SECONDS = 0.1;
 let playing = null;
 
 /** Load a sound, trying again while the network is away, and give it as an address of this page. */
@@ -34,7 +34,7 @@ export function merged(stretches) {
 export class Player {
   /**
    * @param {HTMLElement} element holds .play, progress and .state; data-url is the sound's address
-   * @param {{stretches?: number[][], plays?: number}} before what was heard before the page was loaded again
+   * @param {{stretches?: number[][], plays?: number}} before what was heard, and how often begun, before a reload
    * @param {(player: Player) => void} changed called whenever something was heard
    */
   constructor(element, before = {}, changed = () => {}) {
@@ -52,7 +52,7 @@ export class Player {
     for (const name of ["play", "pause", "timeupdate", "ended"]) {
       this.audio.addEventListener(name, () => this.update());
     }
-    this.audio.addEventListener("ended", () => { this.plays += 1; this.update(); });
+    this.audio.addEventListener("play", () => { if (this.audio.currentTime < SLACK_SECONDS) this.plays += 1; });
     this.fetch();
   }
 
