@@ -97,6 +97,12 @@ window.Audio = function (...given) { const audio = new Plain(...given); window.s
 """
 
 
+TOO_WIDE = """
+() => [...document.querySelectorAll(".scores label")].filter((label) => label.scrollWidth > label.clientWidth)
+  .map((label) => label.textContent)
+"""
+
+
 def open_page(browsing: Any, **options: Any) -> Any:
     page = browsing.page(**options)
     page.add_init_script(CATCH_SOUNDS)
@@ -311,6 +317,12 @@ def test_the_pages_are_fit_to_be_looked_at(study: Study, browsing: Any, phone: b
         choose(page, 0, 4)
         page.locator("#send").click()
         browsing.look(page, f"{name}-5-trial")
+        # No word is wider than its field, on the smallest phones neither.
+        for width in (page.viewport_size["width"], 390, 384, 360, 320):
+            page.set_viewport_size({"width": width, "height": 844})
+            assert page.evaluate(TOO_WIDE) == [], width
+        if phone:
+            browsing.look(page, f"{name}-8-smallest")
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
