@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session as OrmSession
 from starlette.exceptions import HTTPException
@@ -40,6 +40,12 @@ _CHANGE_PROBLEMS: dict[int | str, dict[str, Any]] = {
     422: {"model": Problem, "description": "Not what was asked for"},
 }
 
+
+def _whole(value: Any) -> Any:
+    # In JSON, 2.0 is an integer too.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 Rate = Annotated[float, Field(ge=1, le=1_000_000, allow_inf_nan=False)]
 
 
@@ -56,7 +62,7 @@ class Equipment(BaseModel):
     echo_cancellation: bool | None = None
     noise_suppression: bool | None = None
     auto_gain_control: bool | None = None
-    channel_count: Annotated[int, Field(ge=1, le=64)] | None = None
+    channel_count: Annotated[int, Field(ge=1, le=64), BeforeValidator(_whole)] | None = None
     track_sample_rate: Rate | None = None
     sample_rate: Rate
     peak_dbfs: Annotated[float, Field(ge=-200, le=20, allow_inf_nan=False)] | None = None
