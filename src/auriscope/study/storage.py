@@ -281,15 +281,15 @@ class _ObjectAside:
 
     def __init__(self, system: Any, path: str) -> None:
         self._system, self._path = system, path
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by keep or discard
+        self._file = tempfile.NamedTemporaryFile(prefix="auriscope-")  # noqa: SIM115 - closed by keep or discard
 
     def write(self, data: bytes | bytearray) -> None:
         self._file.write(data)
 
     def keep(self) -> None:
-        self._file.seek(0)
-        with self._system.open(self._path, "wb") as target:
-            shutil.copyfileobj(self._file, target)
+        self._file.flush()
+        # Unlike a file that is opened for writing and closed after an error, this never leaves half an object.
+        self._system.put_file(self._file.name, self._path)
         self._file.close()
         self._system.invalidate_cache()
 
