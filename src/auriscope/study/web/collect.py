@@ -35,6 +35,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 _CHANGE_PROBLEMS: dict[int | str, dict[str, Any]] = {
     **_PROBLEMS,
+    400: {"model": Problem, "description": "No text in UTF-8"},
     403: {"model": Problem, "description": "The page's token is missing, or the questionnaire was not answered"},
     409: {"model": Problem, "description": "The session is finished"},
     422: {"model": Problem, "description": "Not what was asked for"},
