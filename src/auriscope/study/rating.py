@@ -87,19 +87,18 @@ def sounds_of(assignment: Assignment) -> list[Sound]:
     return [*context, *(Sound("rated", part["storage_key"], part["seconds"]) for part in rated)]
 
 
-def start(study: Study, visit: Session) -> None:
-    """Make a session's list of trials, unless it has one; ``Refused`` (full) if nothing is left to be rated."""
-    with study.database.read() as session:
-        if assignments_of(session, visit):
-            return
-    with study.database.write() as session:
-        assign(study, session, visit)
-
-
 def progress(study: Study, visit: Session, *, show: bool) -> Progress:
-    """Say where a rater is. With ``show``, note when the trial was shown first."""
+    """Say where a rater is; makes an open session's list of trials first, if it has none.
+
+    With ``show``, note when the trial was shown first. Raises ``Refused`` (full) if nothing is left to be rated.
+    """
     with study.database.read() as session:
         found = _progress(session, visit)
+    if found.num_trials == 0 and visit.state == "open":
+        with study.database.write() as session:
+            assign(study, session, visit)
+        with study.database.read() as session:
+            found = _progress(session, visit)
     if show and found.assignment is not None and found.assignment.shown_at is None:
         with study.database.write() as session:
             session.execute(
@@ -137,15 +136,15 @@ def vote(study: Study, visit: Session, assignment_id: str, ballot: Ballot) -> Re
         )
         if assignment is None:
             raise RatingError("not_found", 404, "there is no such trial in this session")
+        current, mine = session.get_one(Session, visit.id), assignments_of(session, visit)
         if len(ballot.scores) != len(assignment.part_order):
             raise RatingError("scores", 422, f"there are {len(assignment.part_order)} sounds to rate")
         scores = dict(zip(assignment.part_order, ballot.scores, strict=True))
         if assignment.answered_at is not None:
             if {given.part: given.score for given in assignment.votes} != scores:
                 raise RatingError("changed", 409, "this trial is rated already")
-            return _receipt(session, visit, assignment, session.get_one(Session, visit.id).state == "finished")
-        require_open(session.get_one(Session, visit.id))
-        mine = assignments_of(session, visit)
+            return _receipt(mine, assignment, current.state == "finished")
+        require_open(current)
         first = next(other for other in mine if other.answered_at is None)
         if first.id != assignment.id or assignment.shown_at is None:
             raise RatingError("order", 409, "trials are rated one after the other, as they are shown")
@@ -159,11 +158,10 @@ def vote(study: Study, visit: Session, assignment_id: str, ballot: Ballot) -> Re
         session.add_all(Vote(assignment_id=assignment.id, part=part, score=score) for part, score in scores.items())
         session.flush()
         finished = stamps.finish_if_complete(study, session, visit, assignment.id)
-        return _receipt(session, visit, assignment, finished)
+        return _receipt(mine, assignment, finished)
 
 
-def _receipt(session: OrmSession, visit: Session, assignment: Assignment, finished: bool) -> Receipt:
-    mine = assignments_of(session, visit)
+def _receipt(mine: Sequence[Assignment], assignment: Assignment, finished: bool) -> Receipt:
     return Receipt(assignment.id, sum(other.answered_at is not None for other in mine), len(mine), finished)
 
 

@@ -150,8 +150,9 @@ def rate(request: Request, study: StudyDep, visit: VisitDep) -> Response:
     if headphones.is_screened_out(campaign, visit):
         link = crowd.screen_out_link(study, visit)
         return page(request, "screened.html.j2", visit=visit, screen_out_link=link)
-    rating.start(study, visit)
     if headphones.is_due(campaign, visit):
+        # What they will rate is set aside now, so that nobody is checked in vain.
+        rating.progress(study, visit, show=False)
         values = _headphones(campaign, visit).model_dump()
         again = bool(headphones.attempts_of(visit))
         return page(request, "headphones.html.j2", visit=visit, check=values, again=again)
@@ -197,7 +198,6 @@ def current_trial(study: StudyDep, visit: VisitDep) -> Response | Trial:
             raise Refused("questionnaire")
         if headphones.is_due(campaign, visit) or headphones.is_screened_out(campaign, visit):
             raise Refused("headphones")
-        rating.start(study, visit)
     return _trial(study, visit, rating.progress(study, visit, show=True))
 
 
