@@ -264,7 +264,8 @@ class ObjectStorage:
         for path, facts in sorted(self._system.find(self._root, detail=True).items()):
             key = path[len(self._root) + 1 :]
             if key.startswith(prefix):
-                written = facts.get("LastModified") or facts.get("created") or self._system.modified(path)
+                # S3 says it in the list; what others call created is not always a moment, so they are asked.
+                written = facts.get("LastModified") or self._system.modified(path)
                 yield Entry(key, int(facts["size"]), written.timestamp())
 
     def size(self, key: str) -> int:
