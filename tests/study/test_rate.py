@@ -74,7 +74,7 @@ class Rater:
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    def vote(self, trial: dict[str, Any], *scores: int, **more: Any) -> Any:
+    def vote(self, trial: dict[str, Any], *scores: float, **more: Any) -> Any:
         return self.post(f"/api/trial/{trial['assignment']}/votes", {"scores": list(scores or (3, 4)), **more})
 
 
@@ -219,15 +219,15 @@ def test_trials_are_rated_in_order_and_as_they_are_shown(make: Any) -> None:
     "body",
     [
         {"scores": []},
-        {"scores": [3]},
-        {"scores": [3, 4, 5]},
         {"scores": [0, 4]},
         {"scores": [3, 6]},
         {"scores": [3.5, 4]},
         {"scores": ["3", 4]},
         {"scores": [True, 4]},
         {"scores": [3, None]},
+        {"scores": [3, 4], "plays": ["1"]},
         {"scores": [3, 4], "seconds_on_page": -1},
+        {"scores": [3, 4], "seconds_on_page": "9"},
         {"scores": [3, 4], "heard": [1e9]},
         {"scores": [3, 4], "role": "trial"},
         [3, 4],
@@ -242,6 +242,17 @@ def test_votes_that_are_none_are_refused(make: Any, body: Any) -> None:
     assert answer.json().keys() == {"error", "message"}
     with study.database.read() as session:
         assert session.scalar(select(func.count()).select_from(Vote)) == 0
+
+
+def test_as_many_scores_as_sounds_are_taken(make: Any) -> None:
+    _, client = make()
+    rater = Rater(client)
+    trial = rater.trial()
+    for scores in ((3,), (3, 4, 5)):
+        refused = rater.vote(trial, *scores)
+        assert (refused.status_code, refused.json()["error"]) == (409, "scores")
+    # A program may write whole numbers with a point.
+    assert rater.vote(trial, 3.0, 4).status_code == 200
 
 
 def test_votes_need_the_session_and_the_pages_token(make: Any) -> None:
@@ -270,12 +281,12 @@ def test_everything_must_be_heard_and_there_must_have_been_time(make: Any) -> No
     assert [sound["seconds"] for sound in trial["sounds"]] == [2.0, 2.0, 2.0]
     whole = {"heard": [2.0, 1.98, 2.0], "plays": [1, 2, 1], "seconds_on_page": 9.5}
     too_soon = rater.vote(trial, 3, 4, **whole)
-    assert (too_soon.status_code, too_soon.json()["error"]) == (422, "listening")
+    assert (too_soon.status_code, too_soon.json()["error"]) == (409, "listening")
     assert "short a time" in too_soon.json()["message"]
     backdate(study, 10)
     for wrong in ({"heard": [2.0, 1.2, 2.0]}, {"heard": [2.0, 2.0]}, {"heard": []}, {"seconds_on_page": 3.0}):
         refused = rater.vote(trial, 3, 4, **{**whole, **wrong})
-        assert (refused.status_code, refused.json()["error"]) == (422, "listening"), wrong
+        assert (refused.status_code, refused.json()["error"]) == (409, "listening"), wrong
     assert rater.vote(trial, 3, 4, **whole).status_code == 200
     with study.database.read() as session:
         kept = session.get_one(Assignment, trial["assignment"])
@@ -447,7 +458,7 @@ def test_headphones_are_checked_first(make: Any) -> None:
     answers = right_answers(study)
     body = {"attempt": 0, "answers": answers}
     assert rater.post("/api/headphones", body, csrf="").status_code == 403
-    assert rater.post("/api/headphones", {**body, "answers": answers[:3]}).status_code == 422
+    assert rater.post("/api/headphones", {**body, "answers": answers[:3]}).status_code == 409
     verdict = rater.post("/api/headphones", body)
     assert verdict.json() == {"passed": True, "attempts_left": 0, "next": "/rate"}
     assert rater.post("/api/headphones", body).json() == verdict.json()

@@ -138,7 +138,7 @@ def vote(study: Study, visit: Session, assignment_id: str, ballot: Ballot) -> Re
             raise RatingError("not_found", 404, "there is no such trial in this session")
         current, mine = session.get_one(Session, visit.id), assignments_of(session, visit)
         if len(ballot.scores) != len(assignment.part_order):
-            raise RatingError("scores", 422, f"there are {len(assignment.part_order)} sounds to rate")
+            raise RatingError("scores", 409, f"there are {len(assignment.part_order)} sounds to rate")
         scores = dict(zip(assignment.part_order, ballot.scores, strict=True))
         if assignment.answered_at is not None:
             if {given.part: given.score for given in assignment.votes} != scores:
@@ -171,10 +171,10 @@ def _check_listening(sounds: list[Sound], ballot: Ballot, elapsed: float) -> Non
         heard < _HEARD_SHARE * sound.seconds - _HEARD_SLACK_SECONDS
         for heard, sound in zip(ballot.heard, sounds, strict=False)
     ):
-        raise RatingError("listening", 422, "every sound is to be heard to its end before it is rated")
+        raise RatingError("listening", 409, "every sound is to be heard to its end before it is rated")
     needed = _HEARD_SHARE * sum(sound.seconds for sound in sounds) - _HEARD_SLACK_SECONDS * len(sounds)
     if min(elapsed, ballot.seconds_on_page) < needed:
-        raise RatingError("listening", 422, "the sounds cannot have been heard in so short a time")
+        raise RatingError("listening", 409, "the sounds cannot have been heard in so short a time")
 
 
 def _listened(assignment: Assignment, ballot: Ballot) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def check_headphones(study: Study, visit: Session, attempt: int, answers: Sequen
     """
     campaign = listening_of(study)
     if len(answers) != campaign.headphone_trials:
-        raise RatingError("answers", 422, f"there are {campaign.headphone_trials} trials to answer")
+        raise RatingError("answers", 409, f"there are {campaign.headphone_trials} trials to answer")
     with study.database.write() as session:
         current = session.scalars(select(Session).where(Session.id == visit.id).with_for_update()).one()
         made = headphones.attempts_of(current)

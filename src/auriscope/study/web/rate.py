@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from itsdangerous import BadSignature
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from auriscope.study import crowd, headphones, rating
@@ -65,7 +65,16 @@ class _Given(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-Seconds = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+def _whole(value: object) -> object:
+    """In JSON, 3.0 is an integer as 3 is; a text or a truth value is not."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Score = Annotated[int, Field(ge=1, le=5, strict=True), BeforeValidator(_whole)]
+Tone = Annotated[int, Field(ge=1, le=3, strict=True), BeforeValidator(_whole)]
+Attempt = Annotated[int, Field(ge=0, lt=headphones.MAX_ATTEMPTS, strict=True), BeforeValidator(_whole)]
+Plays = Annotated[int, Field(ge=0, le=10_000, strict=True), BeforeValidator(_whole)]
+Seconds = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False, strict=True)]
 
 
 class Votes(_Given):
@@ -75,9 +84,9 @@ class Votes(_Given):
     ``seconds_on_page`` while the page was visible.
     """
 
-    scores: list[Annotated[int, Field(ge=1, le=5, strict=True)]] = Field(min_length=1, max_length=8)
+    scores: list[Score] = Field(min_length=1, max_length=8)
     heard: list[Seconds] = Field(default=[], max_length=16)
-    plays: list[Annotated[int, Field(ge=0, le=10_000)]] = Field(default=[], max_length=16)
+    plays: list[Plays] = Field(default=[], max_length=16)
     seconds_on_page: Seconds = 0.0
 
 
@@ -103,8 +112,8 @@ class HeadphoneCheck(BaseModel):
 class HeadphoneAnswers(_Given):
     """The quietest tone, 1 to 3, by trial."""
 
-    attempt: Annotated[int, Field(ge=0, lt=headphones.MAX_ATTEMPTS)]
-    answers: list[Annotated[int, Field(ge=1, le=3, strict=True)]] = Field(min_length=1, max_length=6)
+    attempt: Attempt
+    answers: list[Tone] = Field(min_length=1, max_length=6)
 
 
 class HeadphoneVerdict(BaseModel):
@@ -205,8 +214,8 @@ def current_trial(study: StudyDep, visit: VisitDep) -> Response | Trial:
     "/api/trial/{assignment}/votes",
     response_model=VotesReceipt,
     responses=_problems(
-        s409="Rated before, with other scores; not the trial that is due; or the session is finished",
-        s422="Not of the form that is asked for, or not everything was heard",
+        s409="Rated before, with other scores; not the trial that is due; not as many scores as sounds; not everything "
+        "was heard; or the session is finished",
     ),
     dependencies=[CsrfDep],
 )
@@ -253,7 +262,7 @@ def headphone_check(study: StudyDep, visit: VisitDep) -> HeadphoneCheck:
 @router.post(
     "/api/headphones",
     response_model=HeadphoneVerdict,
-    responses=_problems(s409="This attempt is not due, or was answered otherwise"),
+    responses=_problems(s409="This attempt is not due, was answered otherwise, or has other trials"),
     dependencies=[CsrfDep],
 )
 def answer_headphones(given: HeadphoneAnswers, study: StudyDep, visit: VisitDep) -> Response | HeadphoneVerdict:
