@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
 from auriscope.study.schema import ConsentText, Contributor, Session
 from auriscope.study.study import Study
+from auriscope.study.web.guards import MAX_FORM_BYTES
 
 
 def hidden_fields(html: str) -> dict[str, str]:
@@ -69,3 +71,21 @@ def test_every_page_has_the_security_headers(collection_client: TestClient) -> N
     assert "unsafe" not in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["cache-control"] == "no-store"
+
+
+def test_a_body_larger_than_any_form_is_refused(collection_client: TestClient) -> None:
+    fields = hidden_fields(collection_client.get("/").text)
+    large = collection_client.post("/begin", data={**fields, "agree": "yes", "padding": "x" * MAX_FORM_BYTES})
+    assert (large.status_code, large.json()) == (413, {"error": "too_large"})
+
+
+def test_a_large_body_of_unknown_length_is_refused(collection: Study, collection_client: TestClient) -> None:
+    def without_length() -> Iterator[bytes]:
+        yield b"language=en&agree=yes&consent_sha256="
+        for _ in range(MAX_FORM_BYTES // 65536 + 1):
+            yield b"x" * 65536
+
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    assert collection_client.post("/begin", content=without_length(), headers=headers).status_code >= 400
+    with collection.database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Session)) == 0

@@ -12,11 +12,10 @@ from starlette.exceptions import HTTPException
 
 import auriscope
 from auriscope.errors import AuriscopeError
-from auriscope.study.campaign import Collection
 from auriscope.study.participants import Refused
 from auriscope.study.study import Study
 from auriscope.study.web import admin, collect, entry, health, rate, upload
-from auriscope.study.web.guards import HEADERS, RateLimits, RequestLog, SecurityHeaders
+from auriscope.study.web.guards import HEADERS, RateLimits, RequestLog, SecurityHeaders, SmallBodies
 from auriscope.study.web.pages import HERE, page
 
 LOG = logging.getLogger("auriscope.study")
@@ -49,6 +48,7 @@ def create_app(study: Study) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _broken)
+    app.add_middleware(SmallBodies)
     app.add_middleware(RateLimits, settings=study.settings)
     app.add_middleware(health.MeasureRequests, metrics=app.state.metrics)
     app.add_middleware(RequestLog)
@@ -97,8 +97,3 @@ async def _broken(request: Request, error: Exception) -> Response:
     # This answer does not pass what else adds them.
     response.headers.update(HEADERS)
     return response
-
-
-def is_collection(study: Study) -> bool:
-    """Whether the study collects recordings; else it is a listening study."""
-    return isinstance(study.campaign, Collection)

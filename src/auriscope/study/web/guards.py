@@ -25,6 +25,9 @@ CONTENT_SECURITY_POLICY = (
     "frame-ancestors 'none'"
 )
 
+MAX_FORM_BYTES = 262_144
+"""The largest body of anything but a recording."""
+
 HEADERS = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
     "x-content-type-options": "nosniff",
@@ -96,6 +99,35 @@ class RequestLog:
                 "milliseconds": round(1000 * (time.perf_counter() - start), 1),
             }
             LOG.info(json.dumps(line))
+
+
+class SmallBodies:
+    """Refuses bodies that no form of ours has: only recordings are large, and they are counted where they are taken."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http" or scope["path"].startswith("/api/submissions/"):
+            await self._app(scope, receive, send)
+            return
+        num_bytes = 0
+
+        async def count() -> Message:
+            nonlocal num_bytes
+            message = await receive()
+            num_bytes += len(message.get("body", b""))
+            # A sender may say nothing of the length, or lie.
+            return {"type": "http.disconnect"} if num_bytes > MAX_FORM_BYTES else message
+
+        announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if announced.isdigit() and int(announced) <= MAX_FORM_BYTES:
+            await self._app(scope, count, send)
+            return
+        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 413, "headers": headers})
+        await send({"type": "http.response.body", "body": b'{"error":"too_large"}'})
 
 
 class RateLimits:
