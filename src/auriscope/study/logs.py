@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import IO
 
 _LOGGERS = ("auriscope", "uvicorn", "uvicorn.error", "huey", "alembic")
-_MAX_FRAMES = 12
+_MAX_FRAMES = 40
 
 
 class JsonFormatter(logging.Formatter):

@@ -95,5 +95,5 @@ async def _broken(request: Request, error: Exception) -> Response:
     LOG.exception("a request failed", exc_info=error)
     response = _tell(request, 500, "broken")
     # This answer does not pass what else adds them.
-    response.headers.update(HEADERS)
+    response.headers.update({**HEADERS, "cache-control": "no-store"})
     return response
