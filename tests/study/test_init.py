@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import re
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from fastapi.testclient import TestClient
@@ -198,6 +202,36 @@ def test_items_are_checked_then_taken_in_by_the_command(
     with study.database.read() as session:
         assert session.scalar(select(func.count()).select_from(Item)) == 11
     study.close()
+
+
+def serve(folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from auriscope.cli import main; main()", "study", "serve", str(folder)]
+    return subprocess.Popen([*command, "--port", "0", "--json"], stdout=PIPE, stderr=PIPE, text=True)
+
+
+def test_a_listening_study_is_served_with_what_its_manifest_names(
+    tmp_path: Path, write_items: Callable[..., Path]
+) -> None:
+    folder = tmp_path / "new"
+    init(folder, "listening")
+    # Without anything to be heard it does not start, and says why.
+    server = serve(folder)
+    said, complaint = server.communicate(timeout=60)
+    assert (server.returncode, json.loads(said)["input"]) == (1, str(folder))
+    assert "items.csv: lists no items yet" in complaint
+    study = Study.open(folder)
+    write_items(study, num_mixtures=2)
+    server = serve(folder)
+    try:
+        assert server.stdout is not None
+        address = json.loads(server.stdout.readline())["address"]
+        with study.database.read() as session:
+            assert session.scalar(select(func.count()).select_from(Item)) == 9
+        assert httpx.get(address, timeout=60).status_code == 200
+    finally:
+        server.terminate()
+        server.communicate(timeout=60)
+        study.close()
 
 
 @pytest.mark.parametrize(

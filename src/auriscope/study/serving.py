@@ -24,6 +24,7 @@ from auriscope.errors import AuriscopeError
 from auriscope.signal.outputs import reason
 from auriscope.study import logs
 from auriscope.study.campaign import Collection
+from auriscope.study.items import load_if_empty
 from auriscope.study.jobs import Jobs
 from auriscope.study.reconcile import reconcile
 from auriscope.study.study import Study
@@ -85,8 +86,10 @@ def serve(
     """Serve a study until the process is told to stop (SIGTERM, Ctrl-C).
 
     ``worker_command`` starts one worker; ``workers`` of them run. ``on_ready`` is told the address when connections are
-    taken. Raises ``AuriscopeError`` if the address cannot be listened at. Call it in the main thread.
+    taken. A listening study that has no items yet takes in those of its manifest first. Raises ``AuriscopeError`` if
+    that cannot be done, or the address cannot be listened at. Call it in the main thread.
     """
+    load_if_empty(study)
     listening = _listen(host, port)
     stop = threading.Event()
 
