@@ -459,7 +459,8 @@ def test_no_link_leads_out_of_the_storage(full: Any, client: TestClient, key: st
 @pytest.mark.parametrize(
     "path",
     ["/static/../../study.py", "/static/..%2f..%2fstudy.py", "/static/%2e%2e/pages.py",
-     "/admin/audio/..%2f..%2fsecret.key", "/admin/csv/..%2f..%2fsecret.key.csv", "/admin/submissions/..%2faudit", "/static//etc/passwd"],
+     "/admin/audio/..%2f..%2fsecret.key", "/admin/csv/..%2f..%2fsecret.key.csv", "/admin/submissions/..%2faudit",
+     "/static//etc/passwd"],
 )  # fmt: skip
 def test_no_address_leads_to_a_file_of_the_server(full: Any, client: TestClient, path: str) -> None:
     study = full[0]

@@ -9,21 +9,19 @@ from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session as OrmSession
 
 from auriscope.study.campaign import Collection
 from auriscope.study.exports import failed_checks
 from auriscope.study.ids import now
+from auriscope.study.jobs import MAX_ATTEMPTS, scores
 from auriscope.study.review import tally, waiting
 from auriscope.study.schema import Assignment, Item, Review, Score, Session, Submission, Vote
 from auriscope.study.storage import FolderStorage
 from auriscope.study.study import Study
 
 DAYS = 30
-MAX_ATTEMPTS = 3
-"""So often a submission's checks may die before they are given up."""
-
 _STATES = ("open", "finished", "withdrawn", "removed")
 _HISTOGRAM_DB = range(-10, 30, 2)
 
@@ -55,7 +53,7 @@ class Figures:
     scores: dict[int, int] = field(default_factory=dict)
     bytes_stored: int = 0
     bytes_free: int | None = None
-    jobs: dict[str, int] = field(default_factory=dict)
+    work_left: dict[str, int] = field(default_factory=dict)
     raters: int = 0
     items: int = 0
     items_complete: int = 0
@@ -95,20 +93,25 @@ def opinions(session: OrmSession) -> list[tuple[str, int, float]]:
     return [(system, count, float(mean)) for system, count, mean in session.execute(query)]
 
 
-def jobs(study: Study, session: OrmSession) -> dict[str, int]:
-    """Count the submissions that wait for the worker, and those whose checks died too often."""
-    unchecked = select(func.count()).select_from(Submission).where(Submission.checked_at.is_(None))
-    failed = session.scalar(unchecked.where(Submission.checks_failed >= MAX_ATTEMPTS)) or 0
-    waiting_checks = (session.scalar(unchecked) or 0) - failed
-    counts = {"waiting": waiting_checks, "failed": failed}
-    if study.settings.separator is not None:
+def work_left(study: Study, session: OrmSession) -> dict[str, int]:
+    """Count the recordings that wait to be checked or scored, and those with which the worker has died too often."""
+
+    def count(*conditions: ColumnElement[bool]) -> int:
+        query = select(func.count()).select_from(Submission)
+        return session.scalar(query.outerjoin(Score, Score.submission_id == Submission.id).where(*conditions)) or 0
+
+    unchecked = Submission.checked_at.is_(None)
+    gave_up = Submission.checks_failed >= MAX_ATTEMPTS
+    counts = {"unchecked": count(unchecked, ~gave_up), "unscored": 0, "failed": count(unchecked, gave_up)}
+    if scores(study):
+        # What cannot be decoded is never scored.
         unscored = (
-            select(func.count())
-            .select_from(Submission)
-            .outerjoin(Score, Score.submission_id == Submission.id)
-            .where(Score.submission_id.is_(None), Submission.checked_at.is_not(None))
+            Submission.checked_at.is_not(None),
+            Score.submission_id.is_(None),
+            Submission.checks[("decoding", "ok")].as_boolean().is_(None),
         )
-        counts["unscored"] = session.scalar(unscored) or 0
+        counts["unscored"] = count(*unscored, Submission.scoring_failed < MAX_ATTEMPTS)
+        counts["failed"] += count(*unscored, Submission.scoring_failed >= MAX_ATTEMPTS)
     return counts
 
 
@@ -137,7 +140,7 @@ def _of_collection(study: Study, session: OrmSession) -> dict[str, Any]:
         "scores": _scores(session),
         "bytes_stored": int(session.scalar(select(func.sum(Submission.num_bytes))) or 0),
         "bytes_free": _bytes_free(study),
-        "jobs": jobs(study, session),
+        "work_left": work_left(study, session),
     }
 
 

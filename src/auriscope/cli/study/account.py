@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auriscope.cli.console import emit, one_line_for, say
+from auriscope.cli.options import Json
 from auriscope.cli.study.options import Folder, opened
 from auriscope.errors import AuriscopeError
 
@@ -23,7 +24,6 @@ app = typer.Typer(
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name, to log in with.", show_default=False)]
 Generate = Annotated[bool, typer.Option("--generate", help="Make a password and print it, instead of asking for one.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per account.")]
 
 
 @app.command()

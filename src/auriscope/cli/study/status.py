@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from auriscope.cli.console import emit, one_line_for, say
+from auriscope.cli.options import Json
 from auriscope.cli.study.options import Folder, opened
 
 if TYPE_CHECKING:
@@ -15,9 +14,7 @@ if TYPE_CHECKING:
     from auriscope.study.overview import Figures
 
 
-def status(
-    folder: Folder, json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
-) -> None:
+def status(folder: Folder, json: Json = False) -> None:
     """Tell how a study stands: who took part, what arrived, what waits, what was decided."""
     with one_line_for([folder], json=json), opened(folder) as study:
         from auriscope.study.campaign import Collection
@@ -55,7 +52,7 @@ def _tell_collection(found: Figures, worker: datetime | None) -> None:
     say(f"review: {found.review_waiting} want votes; suggestions: {_counts(found.suggestions)}")
     say(f"payment: {_counts(found.payment)}; use: {_counts(found.use)}")
     seen = f"last seen {worker:%Y-%m-%d %H:%M:%S} UTC" if worker else "never seen; `auriscope study work` starts one"
-    say(f"worker: {seen}; {_counts(found.jobs)}")
+    say(f"worker: {seen}; {_counts(found.work_left)}")
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -239,6 +239,7 @@ def _checks(checks: dict[str, Any] | None) -> list[dict[str, Any]]:
             "ok": finding.get("ok"),
             "value": _plain(finding.get("value")),
             "limit": _plain(finding.get("limit")),
+            "of": finding.get("of"),
         }
         for name, finding in (checks or {}).items()
         if isinstance(finding, dict)

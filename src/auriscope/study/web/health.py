@@ -22,7 +22,7 @@ from auriscope.errors import AuriscopeError
 from auriscope.study import heartbeat
 from auriscope.study.campaign import Collection
 from auriscope.study.ids import new_id
-from auriscope.study.overview import jobs
+from auriscope.study.overview import work_left
 from auriscope.study.review import tally, waiting
 from auriscope.study.schema import Session, Submission, Vote
 from auriscope.study.storage import FolderStorage
@@ -165,12 +165,14 @@ class _Stock:
                 queue = select(func.count()).select_from(waiting(tally()).subquery())
                 found.append(_gauge("auriscope_submissions", "Recordings kept.", _count(session, Submission)))
                 found.append(_gauge("auriscope_review_queue", "Recordings that want a vote.", session.scalar(queue)))
-                waiting_jobs = GaugeMetricFamily(
-                    "auriscope_jobs", "Recordings by what the worker owes.", labels=["state"]
+                left = GaugeMetricFamily(
+                    "auriscope_work_left",
+                    "Recordings that wait for the worker, or that it has given up.",
+                    labels=["state"],
                 )
-                for state, count in jobs(study, session).items():
-                    waiting_jobs.add_metric([state], count)
-                found.append(waiting_jobs)
+                for state, count in work_left(study, session).items():
+                    left.add_metric([state], count)
+                found.append(left)
             else:
                 found.append(_gauge("auriscope_votes", "Votes.", _count(session, Vote)))
             seen = heartbeat.seen_at(session)

@@ -116,6 +116,7 @@ def acknowledged(key: Key, study: StudyDep, visit: VisitDep) -> Response:
     """Say whether a recording is safe already: its acknowledgement again, or 404."""
     with study.database.read() as session:
         receipt = find(study, session, visit, key)
+    study.database.flush()
     if receipt is None:
         return JSONResponse({"error": "not_found", "message": None}, 404)
     return JSONResponse(asdict(receipt))
@@ -132,6 +133,8 @@ def _admitted(study: Study, secret: str, upload: Upload, problem: UploadError | 
             raise Refused("session")
         receipt = admit(study, session, visit, upload)
     if receipt is not None:
+        # Another request may have committed it a moment ago.
+        study.database.flush()
         return receipt
     if problem is not None:
         raise problem
