@@ -307,8 +307,8 @@ def uploads(folder: Path, options: argparse.Namespace) -> Row:
     for refusal in sorted(set(sent.refused))[:3]:
         print("  refused:", refusal, file=sys.stderr)
     count = max(1, len(sent.acknowledged))
-    print(f"  {1000 * busy / count:.1f} ms of the server's processors per upload, {1000 * own / count:.1f} of the load's",
-          file=sys.stderr)  # fmt: skip
+    cost, own_cost = 1000 * busy / count, 1000 * own / count
+    print(f"  {cost:.1f} ms of the server's processors per upload, {own_cost:.1f} of the load's", file=sys.stderr)
     what = f"1 MB uploads, {options.connections} connections: per second / p99"
     return Row(what, "60 / 2 s", "150 / 1 s", text, rate >= 60 and slowest <= 2 and not wrong and not sent.refused)
 
@@ -450,9 +450,13 @@ def raters(folder: Path, options: argparse.Namespace) -> Row:
         return time.monotonic() - started
 
     with serving(folder, options.processes) as server:
+        before = sum(map(busy_seconds, server.children("study.serving")))
         took = asyncio.run(main(server.port))
+        busy = sum(map(busy_seconds, server.children("study.serving"))) - before
     for error in sorted(set(errors))[:3]:
         print("  unexpected:", error, file=sys.stderr)
+    per_request = 1000 * busy / max(1, len(pages) + len(votes))
+    print(f"  {per_request:.1f} ms of the server's processors per request", file=sys.stderr)
     page, vote = percentile(pages, 99), percentile(votes, 99)
     per_second = (len(pages) + len(votes)) / took
     text = (
@@ -522,19 +526,18 @@ def memory(folder: Path, options: argparse.Namespace) -> Row:
             f"X-Content-SHA256: {digest}",
         ]  # fmt: skip
         writer.write("\r\n".join([*lines, "", ""]).encode())
+        # It never stops by itself. Its answer is read meanwhile: unread, it would be lost when the connection breaks.
+        answer = asyncio.create_task(reader.readuntil(b"\r\n"))
         block, num_bytes = head, 0
-        try:
+        with suppress(OSError):
             while num_bytes < 1_000_000_000:
-                framed = block if announced else b"%x\r\n%b\r\n" % (len(block), block)
-                writer.write(framed)
+                writer.write(block if announced else b"%x\r\n%b\r\n" % (len(block), block))
                 await writer.drain()
                 num_bytes += len(block)
                 block = bytes(1 << 16)
-        except OSError:
-            pass
         status = 0
         with suppress(OSError, EOFError, IndexError):
-            status = int((await reader.readuntil(b"\r\n")).split()[1])
+            status = int((await answer).split()[1])
         writer.close()
         return status, num_bytes
 

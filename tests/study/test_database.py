@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import threading
+import time
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -62,3 +66,48 @@ def test_a_failed_block_leaves_nothing(collection: Study) -> None:
         fail()
     with collection.database.read() as session:
         assert session.get(Setting, "paused") is None
+
+
+def test_what_was_written_is_flushed_before_write_returns_and_flushes_are_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'study.db'}")
+    database.prepare()
+    flushed: list[set[str]] = []
+    gate = threading.Event()
+    fsync = os.fsync
+
+    def watched(handle: int) -> None:
+        # What is committed when the flush begins is what it covers.
+        with sqlite3.connect(tmp_path / "study.db") as connection:
+            names = {row[0] for row in connection.execute("SELECT name FROM settings")}
+        connection.close()
+        if len(flushed) == 0:
+            gate.wait(30)
+        fsync(handle)
+        flushed.append(names)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    wrong: list[str] = []
+
+    def write(name: str) -> None:
+        with database.write() as session:
+            session.add(Setting(name=name, value={}))
+        if not any(name in names for names in flushed):
+            wrong.append(name)
+
+    threads = [threading.Thread(target=write, args=(f"n{number}",)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        # Nobody waits for the flush to write: all commit while the first is still flushing.
+        with database.read() as session:
+            if len(session.scalars(select(Setting)).all()) == 20:
+                break
+    gate.set()
+    for thread in threads:
+        thread.join()
+    database.close()
+    assert wrong == []
+    assert len(flushed) < 20

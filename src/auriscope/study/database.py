@@ -2,19 +2,21 @@
 
 SQLite has one writer. Every writing transaction begins with ``BEGIN IMMEDIATE``, so that it waits for the writer
 before it reads anything; one that began by reading would fail at once when another had written meanwhile. Threads of
-one process queue at a lock of ours, which is fair; processes wait for each other in SQLite.
+one process queue at a lock of ours, which is fair; processes wait for each other in SQLite. The lock is held while
+something is written, not while it is flushed to the disk.
 """
 
 from __future__ import annotations
 
+import itertools
+import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session as OrmSession
 
@@ -22,20 +24,39 @@ from auriscope.errors import AuriscopeError
 from auriscope.study.schema import Table
 
 _WAIT_SECONDS = 30
-# So many small transactions share a flush to the disk at most.
-_TOGETHER = 64
-
-Result = TypeVar("Result")
 
 
-class _Waiting(Generic[Result]):
-    """A small transaction that waits for its turn, and what came of it."""
+class _Flush:
+    """Flushes SQLite's log to the disk; threads that have committed meanwhile share one flush.
 
-    def __init__(self, work: Callable[[OrmSession], Result]) -> None:
-        self.work = work
-        self.result: Result | None = None
-        self.error: BaseException | None = None
-        self.is_done = False
+    SQLite itself would flush within every commit, while everybody else waits to write. Flushing is what costs most, so
+    commits are only written (``synchronous=NORMAL``), and whoever made one flushes the log before they rely on it.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self._log, self._database = database.with_name(database.name + "-wal"), database
+        self._asked = itertools.count(1)
+        self._newest = 0
+        self._flushed = 0
+        self._turn = threading.Lock()
+
+    def __call__(self) -> None:
+        """Return when everything that was committed before the call is on the disk."""
+        mine = self._newest = next(self._asked)
+        with self._turn:
+            if self._flushed >= mine:
+                return
+            covered = self._newest
+            try:
+                handle = os.open(self._log, os.O_RDONLY)
+            except FileNotFoundError:
+                # The last connection has closed: all of the log is in the database.
+                handle = os.open(self._database, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            self._flushed = covered
 
 
 class Database:
@@ -51,7 +72,7 @@ class Database:
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.url = url
         self._turn = threading.Lock() if self.is_sqlite else nullcontext()
-        self._queue: deque[_Waiting[Any]] = deque()
+        self._flush = _Flush(Path(parsed.database)) if self.is_sqlite and parsed.database else None
         try:
             if self.is_sqlite:
                 if parsed.database:
@@ -77,41 +98,12 @@ class Database:
         """Give a session that alone writes; it is committed to the disk when the block ends well, else undone."""
         with self._turn, OrmSession(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
+        self.flush()
 
-    def together(self, work: Callable[[OrmSession], Result]) -> Result:
-        """Do a small piece of work as ``write`` does, and share the flush to the disk with others that wait.
-
-        Returns what ``work`` returns, when it is on the disk. If ``work`` raises, nothing of it stays, and the others'
-        work is untouched. On SQLite flushing is what costs most: whoever has the writer's turn does all that has
-        queued up meanwhile, each behind a savepoint, in one transaction. PostgreSQL groups commits itself.
-        """
-        if not self.is_sqlite:
-            with self.write() as session:
-                return work(session)
-        mine = _Waiting(work)
-        self._queue.append(mine)
-        with self._turn:
-            while not mine.is_done:
-                self._do_queued()
-        if mine.error is not None:
-            raise mine.error
-        return mine.result  # type: ignore[return-value]
-
-    def _do_queued(self) -> None:
-        batch: list[_Waiting[Any]] = []
-        while self._queue and len(batch) < _TOGETHER:
-            batch.append(self._queue.popleft())
-        try:
-            with self._writing.begin() as connection:
-                for waiting in batch:
-                    _do_behind_savepoint(connection, waiting)
-        except BaseException as error:
-            # The commit failed, and with it everybody's work.
-            for waiting in batch:
-                waiting.error = waiting.error or error
-        finally:
-            for waiting in batch:
-                waiting.is_done = True
+    def flush(self) -> None:
+        """Return when all that reads have seen so far is on the disk; call it before relying on what another wrote."""
+        if self._flush is not None:
+            self._flush()
 
     def prepare(self) -> None:
         """Bring the tables to the newest version; makes them in an empty database."""
@@ -135,17 +127,6 @@ class Database:
         self.engine.dispose()
 
 
-def _do_behind_savepoint(connection: Connection, waiting: _Waiting[Any]) -> None:
-    try:
-        with (
-            OrmSession(connection, expire_on_commit=False, join_transaction_mode="create_savepoint") as session,
-            session.begin(),
-        ):
-            waiting.result = waiting.work(session)
-    except Exception as error:
-        waiting.error = error
-
-
 def tables() -> list[str]:
     """Give the names of all tables, those that others point to first."""
     return [table.name for table in Table.metadata.sorted_tables]
@@ -162,8 +143,8 @@ def _configure_sqlite(engine: Engine) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode=WAL")
-        # What was acknowledged must outlive a power cut: every commit is flushed to the disk.
-        cursor.execute("PRAGMA synchronous=FULL")
+        # What was acknowledged must outlive a power cut: ``write`` flushes the log after its commit.
+        cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute(f"PRAGMA busy_timeout={1000 * _WAIT_SECONDS}")
         # Bytes of removed contributors do not stay behind in free pages.

@@ -224,42 +224,43 @@ class Intake:
 
     def _commit(self) -> Receipt:
         try:
-            return self._study.database.together(self._store)
+            return self._store()
         except IntegrityError:
             # Somebody else used the key at the same moment; now it can be seen.
-            return self._study.database.together(self._store)
+            return self._store()
 
-    def _store(self, session: OrmSession) -> Receipt:
+    def _store(self) -> Receipt:
         assert self._head is not None
-        # Of two that come at once, the second waits here, and then sees the first. It is the lock without the key, as
-        # in ``finish_if_complete``: rows that point to the task need not wait.
-        asked = select(Task.id).where(*_asked(self._visit.id, self._upload)).with_for_update(key_share=True)
-        if session.scalar(asked) is None:
-            # A contributor who was removed has no tasks any more.
-            raise Refused("session")
-        visit = session.get(Session, self._visit.id)
-        if visit is None or visit.state in ("withdrawn", "removed"):
-            raise Refused("session")
-        known = _known(self._study, session, visit, self._upload)
-        if known is not None:
-            return known
-        submission = Submission(
-            id=self._id,
-            session_id=visit.id,
-            task_id=self._upload.task_id,
-            key=self._upload.key,
-            sha256=self._upload.sha256,
-            num_bytes=self._num_bytes,
-            storage_key=self._storage_key,
-            sample_rate=self._head.sample_rate,
-            num_channels=self._head.num_channels,
-            num_frames=self._head.num_frames,
-            details=dict(self._upload.details),
-        )
-        session.add(submission)
-        session.flush()
-        stamps.finish_if_complete(self._study, session, visit, submission.id)
-        return _receipt(self._study, session, visit, submission)
+        with self._study.database.write() as session:
+            # Of two that come at once, the second waits here, and then sees the first. It is the lock without the
+            # key, as in ``finish_if_complete``: rows that point to the task need not wait.
+            asked = select(Task.id).where(*_asked(self._visit.id, self._upload)).with_for_update(key_share=True)
+            if session.scalar(asked) is None:
+                # A contributor who was removed has no tasks any more.
+                raise Refused("session")
+            visit = session.get(Session, self._visit.id)
+            if visit is None or visit.state in ("withdrawn", "removed"):
+                raise Refused("session")
+            known = _known(self._study, session, visit, self._upload)
+            if known is not None:
+                return known
+            submission = Submission(
+                id=self._id,
+                session_id=visit.id,
+                task_id=self._upload.task_id,
+                key=self._upload.key,
+                sha256=self._upload.sha256,
+                num_bytes=self._num_bytes,
+                storage_key=self._storage_key,
+                sample_rate=self._head.sample_rate,
+                num_channels=self._head.num_channels,
+                num_frames=self._head.num_frames,
+                details=dict(self._upload.details),
+            )
+            session.add(submission)
+            session.flush()
+            stamps.finish_if_complete(self._study, session, visit, submission.id)
+            return _receipt(self._study, session, visit, submission)
 
     def discard(self) -> None:
         """Forget what was written aside."""
