@@ -12,7 +12,7 @@ import itertools
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class _Flush:
     """
 
     def __init__(self, database: Path) -> None:
-        self._log, self._database = database.with_name(database.name + "-wal"), database
+        self._log = database.with_name(database.name + "-wal")
         self._asked = itertools.count(1)
         self._newest = 0
         self._flushed = 0
@@ -47,15 +47,14 @@ class _Flush:
             if self._flushed >= mine:
                 return
             covered = self._newest
-            try:
+            # Where there is no log, the last connection has closed and SQLite has flushed all of it into the database.
+            # The database itself must not be opened here: closing it again would drop this process's locks on it.
+            with suppress(FileNotFoundError):
                 handle = os.open(self._log, os.O_RDONLY)
-            except FileNotFoundError:
-                # The last connection has closed: all of the log is in the database.
-                handle = os.open(self._database, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
             self._flushed = covered
 
 
