@@ -179,9 +179,9 @@ def _audit(session: OrmSession, personal: bool) -> Iterator[Iterable[Any]]:  # n
 
 
 def _rows(session: OrmSession, query: Any) -> Iterator[Any]:
+    # The session refers to what it has read by weak references: nothing stays in memory.
     for part in session.execute(query.execution_options(yield_per=_ROWS)).partitions():
         yield from part
-        session.expunge_all()
 
 
 def _text_of(sentence: Any) -> str:
