@@ -26,7 +26,12 @@ def get_study(request: Request) -> Study:
     return study
 
 
-StudyDep = Annotated[Study, Depends(get_study)]
+async def _study(request: Request) -> Study:
+    """Give the study without the way through another thread that dependencies take which may wait."""
+    return get_study(request)
+
+
+StudyDep = Annotated[Study, Depends(_study)]
 
 
 def get_visit(request: Request, study: StudyDep) -> Session:
