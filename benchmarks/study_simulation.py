@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
@@ -73,11 +73,6 @@ class World:
         """The systems' names."""
         return [name for name, _ in self.qualities]
 
-    @property
-    def votes_per_track(self) -> float:
-        """How many careful raters rate a track, about."""
-        return self.num_raters * (1 - self.spam) * self.items_per_rater / (self.num_mixtures * len(self.qualities))
-
 
 def tracks(world: World, num_mixtures: int, rng: np.random.Generator) -> tuple[Any, Any]:
     """Draw mixtures: qualities and blind estimates (mixtures, systems, parts)."""
@@ -121,7 +116,7 @@ def truth(world: World) -> dict[Any, float]:
         mean[place], square[place] = votes.mean(), votes.var()
     quality, blind = tracks(world, 40_000, rng)
     opinion = np.interp(quality, grid, mean)
-    spread = np.sqrt(np.interp(quality, grid, square) / world.votes_per_track)
+    spread = np.sqrt(np.interp(quality, grid, square) / votes_per_track(world))
     rated = opinion + spread * rng.standard_normal(quality.shape)
     found: dict[Any, float] = {
         ("mean", name): float(opinion[:, place].mean()) for place, name in enumerate(world.systems)
@@ -136,6 +131,20 @@ def truth(world: World) -> dict[Any, float]:
     found["pearson", "within"] = float(np.tanh(np.arctanh(pearsons).mean()))
     found["spearman", "within"] = float(np.tanh(np.arctanh(spearmans).mean()))
     return found
+
+
+def votes_per_track(world: World, num_studies: int = 5) -> float:
+    """Give how many careful raters rate a track: the harmonic mean, because the error of a mean goes with 1 / n."""
+    inverse: list[float] = []
+    for seed in range(num_studies):
+        data, kinds = simulate(world, 1_000_000 + seed)
+        votes = Counter(
+            (vote.item, vote.part)
+            for vote in data.votes
+            if kinds[vote.rater] == "careful" and data.items[vote.item].role == "trial"
+        )
+        inverse += [1.0 / number for number in votes.values()]
+    return 1.0 / float(np.mean(inverse))
 
 
 def _correlate(blind: Any, rated: Any) -> float:

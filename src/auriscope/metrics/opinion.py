@@ -233,7 +233,7 @@ def correlations(
     Every track must have a vote and a blind estimate. ``within`` is the mean of the systems' coefficients (of their
     Fisher z, weighted by tracks): what is left when systems are not compared with each other. If it is much lower than
     ``pooled``, the estimate tells systems apart, but not tracks. Intervals are Student's on Fisher's z, whose variance
-    is found by weighting mixtures, and what raters add to it by weighting raters.
+    is found by weighting mixtures (or leaving out each, if that gives more), and what raters add by weighting raters.
     """
     systems = [system for system in np.unique(rated.systems) if (rated.systems == system).sum() >= MIN_TRACKS]
     scopes: list[tuple[str | int, NDArray[np.bool_]]] = [("pooled", np.ones(len(rated.blind), dtype=bool))]
@@ -303,22 +303,28 @@ def _reliability(rated: RatedTracks, mask: NDArray[np.bool_], *, by_system: bool
 def _resampled_correlations(
     rated: RatedTracks, masks: list[NDArray[np.bool_]], num_resamples: int, seed: int
 ) -> dict[str, dict[str, Array]]:
-    """Give Fisher's z (resamples, scopes) by kind of coefficient and way of weighting."""
+    """Give Fisher's z (resamples, scopes) by kind of coefficient and way of weighting; and without each mixture."""
     of_votes = _ways(rated.raters, rated.mixtures[rated.tracks])
-    made: dict[str, dict[str, list[Array]]] = {kind: {way: [] for way in of_votes} for kind in _KINDS}
+    mixtures = np.unique(rated.mixtures, return_inverse=True)[1]
+    ways = [*of_votes, "without one mixture"]
+    made: dict[str, dict[str, list[Array]]] = {kind: {way: [] for way in ways} for kind in _KINDS}
     for number, (way, codes) in enumerate(of_votes.items()):
         num_clusters = int(codes.max()) + 1
         shape = (num_clusters, len(rated.blind))
         sums = sparse.csr_array((rated.scores, (codes, rated.tracks)), shape=shape)
         times = sparse.csr_array((np.ones(len(codes)), (codes, rated.tracks)), shape=shape)
-        mixtures = np.unique(rated.mixtures, return_inverse=True)[1]
-        for weights in _weights(num_clusters, num_resamples, [seed, 7, number]):
+        for weights in _weights(num_clusters, num_resamples, [seed, 7, number], len(rated.blind)):
             if way == "mixtures":
                 opinions, of_tracks = rated.opinions[None], weights[:, mixtures]
             else:
                 opinions, of_tracks = (sums.T @ weights.T).T / (times.T @ weights.T).T, None
             for kind in _KINDS:
                 made[kind][way].append(_fisher(rated.blind, opinions, of_tracks, masks, kind))
+    num_mixtures = int(mixtures.max()) + 1
+    for left_out in np.array_split(np.arange(num_mixtures), 1 + num_mixtures * len(rated.blind) // _CHUNK):
+        weights = (left_out[:, None] != mixtures[None, :]).astype(np.float64)
+        for kind in _KINDS:
+            made[kind][ways[-1]].append(_fisher(rated.blind, rated.opinions[None], weights, masks, kind))
     return {kind: {way: np.concatenate(parts) for way, parts in ways.items()} for kind, ways in made.items()}
 
 
@@ -349,7 +355,7 @@ def _ranks(values: Array, weights: Array | None) -> Array:
 def _pearson(x: Array, y: Array, weights: Array | None) -> Array:
     """Correlate the rows of x and y; NaN where one does not vary."""
     w = np.ones((1, x.shape[1])) if weights is None else weights
-    w = w / w.sum(axis=1, keepdims=True)
+    w = w / np.maximum(w.sum(axis=1, keepdims=True), 1e-300)
     x = x - (w * x).sum(axis=1, keepdims=True)
     y = y - (w * y).sum(axis=1, keepdims=True)
     above = (w * x * y).sum(axis=1)
@@ -377,7 +383,10 @@ def _from_fisher(
     num_raters = len(np.unique(rated.raters[chosen]))
     if num_mixtures < 3 or abs(z) > 14:
         return Estimate(float(np.tanh(z)))
-    by_mixtures = _variance(resampled["mixtures"], num_mixtures)
+    # Random weights make the error of a coefficient a few percent too small, the jackknife does not.
+    apart = resampled["without one mixture"] - z
+    jackknife = float(np.nansum(apart**2)) * (num_mixtures - 1) / num_mixtures
+    by_mixtures = max(_variance(resampled["mixtures"], num_mixtures), jackknife)
     added = 0.0
     if num_raters > 1:
         num_both = len(np.unique(_ways(rated.raters, rated.mixtures[rated.tracks])["both"][chosen]))
@@ -397,10 +406,12 @@ def _ways(raters: Any, mixtures: Any) -> dict[str, Codes]:
     return {"raters": a, "mixtures": b, "both": both}
 
 
-def _weights(num_clusters: int, num_resamples: int, seed: list[int]) -> Iterator[Array]:
-    """Give random weights (some resamples, clusters) of mean and variance 1, a part at a time."""
+def _weights(num_clusters: int, num_resamples: int, seed: list[int], width: int = 0) -> Iterator[Array]:
+    """Give random weights (some resamples, clusters) of mean and variance 1, a part at a time: so many that rows of
+    ``width`` can be made of them too.
+    """
     generator = np.random.default_rng(seed)
-    rows = max(1, min(num_resamples, _CHUNK // num_clusters))
+    rows = max(1, min(num_resamples, _CHUNK // max(num_clusters, width)))
     for begin in range(0, num_resamples, rows):
         yield generator.standard_exponential((min(rows, num_resamples - begin), num_clusters))
 
