@@ -18,12 +18,12 @@ from auriscope.study.heartbeat import beat
 from auriscope.study.study import Study
 from auriscope.study.web.app import create_app
 
-from .conftest import COLLECTION, LISTENING
-from .filled import add_accounts, csrf_of, fill_collection, log_in
+from .conftest import COLLECTION, LISTENING, write_study
+from .filled import add_accounts, csrf_of, fill_collection, fill_listening, log_in
 from .test_admin import MATRIX, PUBLIC, filled_in
 
 BOUNDED = settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     database=None,
@@ -31,19 +31,21 @@ BOUNDED = settings(
 )
 
 
+@schemathesis.serializer("audio/wav")
+def as_it_is(context: Any, value: Any) -> bytes:
+    """Give the body of an upload: bytes as they are, and whatever else is generated in its place as text."""
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+
+
 @pytest.fixture(scope="module", params=["collection", "listening"])
 def visited(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A study whose visitor has agreed and answered, with the visitor's cookie and token."""
-    from .conftest import write_study
-
     campaign = COLLECTION if request.param == "collection" else LISTENING
     study = Study.open(write_study(tmp_path_factory.mktemp("schema") / "study", campaign))
     beat(study)
     app = create_app(study)
     with TestClient(app, follow_redirects=False) as client:
         if request.param == "listening":
-            from .filled import fill_listening
-
             fill_listening(study, num_raters=1)
         fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', client.get("/").text))
         client.post("/begin", data={**fields, "agree": "yes"})
@@ -54,7 +56,7 @@ def visited(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     study.close()
 
 
-def test_no_request_of_the_interface_breaks_the_server(visited: Any, subtests: Any) -> None:
+def test_no_request_of_the_interface_breaks_the_server(visited: Any) -> None:
     app, headers = visited
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     operations = [result.ok() for result in schema.get_all_operations()]
@@ -72,8 +74,7 @@ def test_no_request_of_the_interface_breaks_the_server(visited: Any, subtests: A
                 response = case.call(headers=given_headers)
                 case.validate_response(response, checks=[not_a_server_error])
 
-        with subtests.test(operation.label):
-            send()
+        send()
 
 
 TEXTS = st.one_of(
@@ -93,8 +94,8 @@ FORMS = st.dictionaries(
 
 
 @pytest.fixture
-def owner(open_study: Callable[..., Study]) -> Iterator[tuple[TestClient, str, Callable[[str], str]]]:
-    study = open_study(COLLECTION)
+def owner(collection: Study) -> Iterator[tuple[TestClient, str, Callable[[str], str]]]:
+    study = collection
     accounts = add_accounts(study)
     ids = fill_collection(study, [accounts["rolf"]], num_sessions=2)
     with TestClient(create_app(study), follow_redirects=False) as client:
@@ -107,7 +108,7 @@ def owner(open_study: Callable[..., Study]) -> Iterator[tuple[TestClient, str, C
 def test_no_form_of_the_administration_breaks_the_server(owner: Any, method: str, path: str) -> None:
     client, token, address = owner
 
-    @BOUNDED
+    @settings(BOUNDED, max_examples=15)
     @given(values=FORMS, part=TEXTS)
     def send(values: dict[str, str], part: str) -> None:
         fields = values if path == "/admin/login" else {**values, "csrf": token}
