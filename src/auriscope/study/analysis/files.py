@@ -40,7 +40,6 @@ def write_analysis(analysis: Analysis, out: Path) -> dict[str, Path]:
 
 def tables(analysis: Analysis) -> dict[str, Table]:
     """Give the tables by name: their columns and rows."""
-    with_sessions = any(rater.sessions for rater in analysis.raters)
     return {
         "mos": (
             [
@@ -121,12 +120,11 @@ def tables(analysis: Analysis) -> dict[str, Table]:
             [(v.rater, v.item, v.mixture, v.system, v.part, v.score, v.seconds, v.is_used) for v in analysis.votes],
         ),
         "bonuses": (
-            # `auriscope study payments --decisions` reads it: by session where there are sessions, else by rater.
-            ["session" if with_sessions else "rater", "bonus", "rank", "distance_from_others", "num_compared"],
+            # `auriscope study payments --decisions` reads it: a person's bonus goes with a session that is approved.
+            ["rater", "bonus", "rank", "distance_from_others", "num_compared"],
             [
-                (name, r.bonus if place == 0 else 0.0, r.bonus_rank, r.distance, r.num_compared)
+                (r.rater, r.bonus, r.bonus_rank, r.distance, r.num_compared)
                 for r in analysis.raters
-                for place, name in enumerate(r.sessions if with_sessions else (r.rater,))
             ],
         ),
     }  # fmt: skip
