@@ -21,7 +21,7 @@ import torch
 
 from auriscope.data.evaluation import evaluation_set
 from auriscope.errors import AuriscopeError
-from auriscope.metrics.improvement import si_snri
+from auriscope.metrics import permute, pit_si_snr, si_snri
 from auriscope.pretrained import load
 from auriscope.separation.long import separate_waveform
 from auriscope.separation.onnx import OnnxSeparator, export_onnx
@@ -66,8 +66,9 @@ def compare(address: str, options: argparse.Namespace) -> None:
         values = []
         for item in items:
             tracks = separate_waveform(item.mixture.numpy(), separator, sample_rate=rate)
-            estimates = torch.as_tensor(tracks)[None]
-            values.append(float(si_snri(estimates, item.sources[None], item.mixture[None]).mean()))
+            estimates, references = torch.as_tensor(tracks)[None], item.sources[None]
+            estimates = permute(estimates, pit_si_snr(estimates, references).permutation)
+            values.append(float(si_snri(estimates, references, item.mixture[None]).mean()))
         value = statistics.fmean(values)
         plain = value if plain is None else plain
         ratio = medians[way] / medians["fp32"]
