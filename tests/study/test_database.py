@@ -6,14 +6,16 @@ import os
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from auriscope.study.database import Database
+from auriscope.study.heartbeat import beat, is_alive
 from auriscope.study.schema import Setting, Table
 from auriscope.study.study import Study
 
@@ -26,6 +28,62 @@ def test_the_migrations_give_the_tables_of_the_schema(collection: Study) -> None
 def test_preparing_twice_changes_nothing(collection: Study) -> None:
     collection.database.prepare()
     collection.database.check()
+
+
+def is_anybody_waiting(database: Database) -> bool:
+    """Whether a transaction of PostgreSQL waits for another."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with database.engine.connect() as connection:
+        return bool(connection.scalar(text(query)))
+
+
+def test_two_hosts_that_start_at_once_make_the_tables_once(database_url: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    from auriscope.study import migrations
+
+    databases = [Database(database_url), Database(database_url)]
+    config = Config()
+    config.set_main_option("script_location", str(Path(str(migrations.__file__)).parent))
+    failures: list[BaseException] = []
+
+    def prepare() -> None:
+        try:
+            databases[1].prepare()
+        except BaseException as error:
+            failures.append(error)
+
+    second = threading.Thread(target=prepare)
+    with databases[0].write(alone="migrations") as session:
+        config.attributes["connection"] = session.connection()
+        command.upgrade(config, "head")
+        second.start()
+        deadline = time.monotonic() + 30
+        while not databases[0].is_sqlite and not is_anybody_waiting(databases[0]):
+            assert time.monotonic() < deadline
+    second.join(60)
+    for database in databases:
+        database.check()
+        database.close()
+    assert failures == []
+
+
+def test_a_read_sees_one_moment(collection: Study) -> None:
+    with collection.database.read() as session:
+        before = session.scalars(select(Setting.name)).all()
+        with collection.database.write() as writer:
+            writer.add(Setting(name="later", value={}))
+        assert session.scalars(select(Setting.name)).all() == before == []
+    with collection.database.read() as session:
+        assert session.scalars(select(Setting.name)).all() == ["later"]
+
+
+def test_workers_that_first_say_that_they_are_alive_at_once_all_can(collection: Study) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: beat(collection), range(8)))
+    with collection.database.read() as session:
+        assert is_alive(session)
 
 
 def test_writers_that_read_first_all_get_through(collection: Study) -> None:

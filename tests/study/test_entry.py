@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
 from auriscope.study.schema import ConsentText, Contributor, Session
 from auriscope.study.study import Study
+from auriscope.study.web.app import create_app
 from auriscope.study.web.guards import MAX_FORM_BYTES
+
+from .conftest import COLLECTION
 
 
 def hidden_fields(html: str) -> dict[str, str]:
@@ -57,6 +61,32 @@ def test_a_worker_takes_part_once(collection_client: TestClient) -> None:
     again = collection_client.post("/begin", data=fields)
     assert again.status_code == 409
     assert "already taken part" in again.text
+
+
+def begin_at_once(client: TestClient, query: str = "") -> list[int]:
+    """Begin eight times at once, and give what was answered, sorted."""
+    fields = {**hidden_fields(client.get(f"/{query}").text), "agree": "yes"}
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(lambda _: client.post("/begin", data=fields).status_code, range(8))
+        return sorted(answers)
+
+
+def test_eight_first_visitors_at_once_all_begin(collection_client: TestClient) -> None:
+    assert begin_at_once(collection_client) == [303] * 8
+
+
+def test_a_worker_who_begins_eight_times_at_once_takes_part_once(
+    collection: Study, collection_client: TestClient
+) -> None:
+    assert begin_at_once(collection_client, "?workerId=W1&assignmentId=A1&hitId=H1") == [303, *[409] * 7]
+    with collection.database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Session)) == 1
+
+
+def test_no_more_begin_at_once_than_there_are_places(open_study: Callable[..., Study], database_url: str) -> None:
+    study = open_study({**COLLECTION, "limits": {"max_sessions": 3}}, database=database_url)
+    with TestClient(create_app(study), follow_redirects=False) as client:
+        assert begin_at_once(client) == [*[303] * 3, *[409] * 5]
 
 
 def test_a_preview_of_mechanical_turk_cannot_begin(collection_client: TestClient) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 from xml.etree import ElementTree
@@ -135,6 +136,12 @@ def test_a_second_task_is_another_one(study: Study, turk: tuple[Marketplace, Stu
     publish(turk)
     tokens = [entry["token"] for entry in hits_of(study)]
     assert len(set(tokens)) == 2
+
+
+def test_hosts_that_publish_at_once_plan_one_task(study: Study, turk: tuple[Marketplace, Stubber]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        planned = list(pool.map(lambda _: turk[0]._plan(), range(8)))
+    assert len({token for token, _ in planned}) == len(hits_of(study)) == 1
 
 
 def test_an_address_that_workers_cannot_open_is_refused(study: Study, turk: tuple[Marketplace, Stubber]) -> None:

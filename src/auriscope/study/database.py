@@ -4,10 +4,14 @@ SQLite has one writer. Every writing transaction begins with ``BEGIN IMMEDIATE``
 before it reads anything; one that began by reading would fail at once when another had written meanwhile. Threads of
 one process queue at a lock of ours, which is fair; processes wait for each other in SQLite. The lock is held while
 something is written, not while it is flushed to the disk.
+
+PostgreSQL has many writers at once. What first looks and then writes by what it saw locks the rows it looked at; where
+there is no row yet, or too many, it writes ``alone``: under a name that only one transaction at a time can have.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import threading
@@ -85,17 +89,27 @@ class Database:
                 f"this database needs the package {error.name}; pip install 'auriscope[study-scale]'"
             ) from None
         self._writing = self.engine.execution_options(auriscope_write=True)
+        # SQLite's transactions see one moment by themselves.
+        self._reading = self.engine
+        if not self.is_sqlite:
+            self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ")
 
     @contextmanager
     def read(self) -> Iterator[OrmSession]:
         """Give a session whose reads all see the same moment; what is changed in it is not kept."""
-        with OrmSession(self.engine, expire_on_commit=False) as session:
+        with OrmSession(self._reading, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
-    def write(self) -> Iterator[OrmSession]:
-        """Give a session that alone writes; it is committed to the disk when the block ends well, else undone."""
+    def write(self, *, alone: str | None = None) -> Iterator[OrmSession]:
+        """Give a session that may write; it is committed to the disk when the block ends well, else undone.
+
+        On SQLite nobody else writes meanwhile. On PostgreSQL others do, except those that are ``alone`` under the same
+        name: each of them begins when the one before has ended, and sees what that one wrote.
+        """
         with self._turn, OrmSession(self._writing, expire_on_commit=False) as session, session.begin():
+            if alone is not None and not self.is_sqlite:
+                session.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _number_of(alone)})
             yield session
         self.flush()
 
@@ -129,6 +143,11 @@ class Database:
 def tables() -> list[str]:
     """Give the names of all tables, those that others point to first."""
     return [table.name for table in Table.metadata.sorted_tables]
+
+
+def _number_of(name: str) -> int:
+    """Give the number by which PostgreSQL knows a lock: 64 bits with a sign, the same in every process."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
 
 
 def _first_line(error: Exception) -> str:

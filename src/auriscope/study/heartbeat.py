@@ -18,7 +18,7 @@ _NAME = "worker"
 
 def beat(study: Study) -> None:
     """Say that a worker is alive; call it every :data:`SECONDS_BETWEEN` seconds."""
-    with study.database.write() as session:
+    with study.database.write(alone="heartbeat") as session:
         setting = session.get(Setting, _NAME)
         if setting is None:
             session.add(Setting(name=_NAME, value={}))

@@ -99,7 +99,7 @@ class Marketplace:
         hit = None if is_new else self._find(token)
         if hit is None:
             hit = self._create(token)
-        with self.study.database.write() as session:
+        with self.study.database.write(alone=_SETTING) as session:
             setting = session.get_one(Setting, _SETTING)
             entries = [dict(entry) for entry in setting.value["hits"]]
             for entry in entries:
@@ -189,7 +189,7 @@ class Marketplace:
 
     def _plan(self) -> tuple[str, bool]:
         """Write down that a task is going to be published, and give its token, and whether it is a new one."""
-        with self.study.database.write() as session:
+        with self.study.database.write(alone=_SETTING) as session:
             setting = session.get(Setting, _SETTING)
             if setting is None:
                 setting = Setting(name=_SETTING, value={"hits": []})

@@ -64,6 +64,7 @@ def is_preview(parameters: Mapping[str, str]) -> bool:
 def begin(study: Study, session: OrmSession, arrival: Arrival, language: str) -> tuple[Session, str]:
     """Begin a session with consent given now, and give it with the secret for its cookie.
 
+    Call it in a transaction of ``write(alone="begin")``, so that each who begins sees all who have begun before.
     Raises ``Refused`` when the study is paused or full, or the person has taken part as often as they may.
     """
     from auriscope.study import assign  # it needs this module

@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 def upgrade(database: Database) -> None:
-    """Bring a database to the newest version."""
+    """Bring a database to the newest version; of several that do so at once, one makes the tables."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
-    with database.write() as session:
+    with database.write(alone="migrations") as session:
         config.attributes["connection"] = session.connection()
         command.upgrade(config, "head")

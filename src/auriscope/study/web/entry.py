@@ -62,7 +62,7 @@ async def begin_session(
     arrival = arrival_from(form)
 
     def start() -> str:
-        with study.database.write() as session:
+        with study.database.write(alone="begin") as session:
             return begin(study, session, arrival, language)[1]
 
     token = await run_in_threadpool(start)
