@@ -32,10 +32,10 @@ from auriscope.study.schema import (
 )
 from auriscope.study.study import Study
 
-TABLES = ("submissions", "sessions", "reviews", "votes", "audit")
 READERS_TABLES = ("submissions", "sessions", "reviews")
 """The others are for owners: votes would tell the opinion so far, the audit log who works how much."""
 
+_OF_KIND = {"collection": ("submissions", "sessions", "reviews", "audit"), "listening": ("sessions", "votes", "audit")}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _ROWS = 500
 
@@ -52,6 +52,11 @@ def write_csv(study: Study, table: str, file: IO[str], *, personal: bool) -> int
             writer.writerow([cell(value) for value in row])
             count += 1
     return count
+
+
+def tables_for(study: Study, *, personal: bool) -> list[str]:
+    """Name the tables that a study of this kind fills, those for owners (``personal``) or for readers."""
+    return [table for table in _OF_KIND[study.campaign.kind] if personal or table in READERS_TABLES]
 
 
 def cell(value: object) -> object:

@@ -16,7 +16,7 @@ from auriscope.errors import AuriscopeError
 from auriscope.study import removal
 from auriscope.study.accounts import MAX_PASSWORD_LETTERS, log_in, log_out
 from auriscope.study.campaign import Collection
-from auriscope.study.exports import READERS_TABLES, TABLES, write_csv
+from auriscope.study.exports import READERS_TABLES, tables_for, write_csv
 from auriscope.study.heartbeat import seen_at
 from auriscope.study.ids import now
 from auriscope.study.overview import Figures, figures, opinions
@@ -116,14 +116,14 @@ def overview(request: Request, study: StudyDep, account: ReaderDep) -> Response:
         systems=systems,
         worker=worker,
         limits=study.campaign.limits,
-        tables=TABLES if account.role == "owner" else READERS_TABLES,
+        tables=tables_for(study, personal=account.role == "owner"),
     )
 
 
 @router.post("/pause", dependencies=[AdminCsrfDep])
 def pause(study: StudyDep, account: OwnerDep, state: Annotated[Literal["paused", "open"], Form()]) -> Response:
     """Take nobody new, or go on taking people; those who have begun may finish."""
-    with study.database.write() as session:
+    with study.database.write(alone="paused") as session:
         setting = session.get(Setting, "paused")
         if setting is None:
             setting = Setting(name="paused", value={})
