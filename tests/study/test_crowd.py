@@ -156,6 +156,83 @@ def test_a_persons_bonus_is_paid_with_one_of_their_sessions(
     assert {payout.decision for payout in found.values()} == {"approve"}
 
 
+def finish(study: Study, session_id: str, state: str = "finished") -> str:
+    with study.database.write() as session:
+        visit = session.get_one(Session, session_id)
+        visit.state = state
+        return visit.contributor_id
+
+
+def twice(study: Study, take_part: Callable[..., str], num_recordings: int = 0) -> list[str]:
+    limits = study.campaign.limits.model_copy(update={"sessions_per_contributor": 2})
+    study.campaign = study.campaign.model_copy(update={"limits": limits})
+    return [take_part(study, "P1", num_recordings=num_recordings) for _ in range(2)]
+
+
+def test_a_persons_bonus_waits_for_a_session_that_is_approved(
+    listening: Study, take_part: Callable[..., str], tmp_path: Path
+) -> None:
+    begun, finished = twice(listening, take_part)
+    person = finish(listening, finished)
+    overrides = {person: Override(bonus=0.5)}
+    assert [due(listening, overrides)[name].bonus for name in (begun, finished)] == [0.0, 0.5]
+    with listening.database.read() as session:
+        write_payments(listening, payouts(listening, session, overrides), tmp_path)
+    # The first session ends after all: the bonus is not paid once more.
+    finish(listening, begun)
+    found = due(listening, overrides)
+    assert [(found[name].bonus, found[name].bonus_is_handed_out) for name in (begun, finished)] == [
+        (0.0, False),
+        (0.5, True),
+    ]
+
+
+def test_a_persons_decision_without_bonus_leaves_their_sessions_bonuses(
+    collection: Study, take_part: Callable[..., str]
+) -> None:
+    sessions = twice(paying(collection), take_part, num_recordings=2)
+    for session_id in sessions:
+        decide(collection, session_id, "approved", "approved")
+    with collection.database.read() as session:
+        person = session.get_one(Session, sessions[0]).contributor_id
+    found = due(collection, {person: Override("approve", reason="Good work.")})
+    assert [found[name].bonus for name in sessions] == [0.25, 0.25]
+
+
+def test_a_persons_decision_is_about_finished_sessions(listening: Study, take_part: Callable[..., str]) -> None:
+    begun, finished = twice(listening, take_part)
+    person = finish(listening, finished)
+    found = due(listening, {person: Override("approve", 0.5)})
+    assert (found[begun].decision, found[begun].amount, found[begun].bonus) == ("wait", 0.0, 0.0)
+    assert found[finished].decision == "approve"
+    # By its own name, a session that is open is decided too.
+    assert due(listening, {begun: Override("approve")})[begun].decision == "approve"
+
+
+def test_what_mechanical_turk_cannot_pay_counts_as_not_paid(
+    collection: Study, take_part: Callable[..., str], tmp_path: Path
+) -> None:
+    study = paying(collection)
+    known, unknown = take_part(study, "W1", **TURK), take_part(study, "W2", platform="mturk")
+    for session_id in (known, unknown):
+        decide(study, session_id, "approved", "approved")
+    files = write_payments(study, all_due(study), tmp_path / "first")
+    assert [row["WorkerId"] for row in table(tmp_path / "first" / "mturk-results.csv")] == ["W1"]
+    assert [row["WorkerId"] for row in table(tmp_path / "first" / "mturk-bonus.csv")] == ["W1"]
+    assert (files.bonus, files.without_assignment) == (0.25, [unknown])
+    assert {name: payout.bonus_is_handed_out for name, payout in due(study).items()} == {known: True, unknown: False}
+    # The results of Mechanical Turk tell the assignment that the stamp was handed in for.
+    with study.database.read() as session:
+        text = str(stamp_of(study, session, session.get_one(Session, unknown)))
+    given = results(tmp_path / "Batch.csv", ("A2", "W2", text))
+    files = write_payments(study, all_due(study), tmp_path / "second", results=given)
+    assert (tmp_path / "second" / "mturk-bonus.csv").read_text().splitlines()[1:] == [
+        "W2,A2,0.25,Thank you: all of your work was good."
+    ]
+    assert (files.bonus, files.without_assignment) == (0.25, [])
+    assert due(study)[unknown].bonus_is_handed_out
+
+
 def test_each_platform_gets_its_own_files(collection: Study, take_part: Callable[..., str], tmp_path: Path) -> None:
     study = paying(collection)
     people = {worker: take_part(study, worker) for worker in ("5f1a", "5f1b", "5f1c")}

@@ -90,6 +90,8 @@ def payouts(
     A finished collection session waits until all of its recordings are decided; it is approved when at least the share
     ``min_approved`` of them is, and gets the campaign's bonus when all are. A finished listening session is approved,
     with a bonus only by an override. ``overrides`` are by session or contributor; one that names neither is an error.
+    One of a contributor is about their finished sessions, and its bonus is paid once: with the first of them that is
+    approved, or with the one that a bonus was handed out for before.
     """
     overrides = dict(overrides or {})
     visits = session.execute(
@@ -107,6 +109,7 @@ def payouts(
     reasons = _rejection_reasons(session)
     stamped = set(session.scalars(select(Stamp.session_id)))
     handed_out = set(session.scalars(select(AuditEntry.subject).where(AuditEntry.action == BONUS_HANDED_OUT)))
+    has_bonus = {contributor.id for visit, contributor in visits if visit.id in handed_out}
     found = []
     for visit, contributor in visits:
         count = counts.get(visit.id, Counter())
@@ -129,11 +132,13 @@ def payouts(
             num_rejected=count["rejected"],
             num_pending=count["pending"],
         )
-        override = overrides.get(visit.id) or overrides.get(contributor.id)
+        override = overrides.get(visit.id)
+        if override is None and visit.state == "finished" and (of_person := overrides.get(contributor.id)) is not None:
+            goes_elsewhere = contributor.id in has_bonus and visit.id not in handed_out
+            override = replace(of_person, bonus=0.0) if of_person.bonus is not None and goes_elsewhere else of_person
+            if of_person.bonus is not None and _with_amounts(study, payout, override).bonus > 0:
+                overrides[contributor.id] = replace(of_person, bonus=0.0)
         found.append(_with_amounts(study, payout, override))
-        if contributor.id in overrides:
-            # A person's bonus is paid once, with the first of their sessions.
-            overrides[contributor.id] = replace(overrides[contributor.id], bonus=0.0)
     return found
 
 

@@ -11,7 +11,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,8 +44,9 @@ class Finding:
 class PaymentFiles:
     """What was written: ``paths`` by kind, how many sessions are approved, rejected and wait, and what is to be paid.
 
-    ``left_out`` are sessions whose platform ids are of no form that the platform gives; ``findings`` are the
-    assignments of Mechanical Turk's results whose stamp does not hold.
+    ``left_out`` are sessions whose platform ids are of no form that the platform gives; ``without_assignment`` are
+    decided sessions of Mechanical Turk whose assignment is not known, so that its files cannot name them. ``findings``
+    are the assignments of Mechanical Turk's results whose stamp does not hold. ``bonus`` sums what stands in the files.
     """
 
     paths: dict[str, Path] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class PaymentFiles:
     bonus: float = 0.0
     currency: str = ""
     left_out: list[str] = field(default_factory=list)
+    without_assignment: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -160,17 +162,29 @@ def write_payments(
     bonuses = [payout for payout in usable if payout.bonus > 0 and (again or not payout.bonus_is_handed_out)]
     turk = [payout for payout in usable if payout.platform == "mturk"]
     prolific = [payout for payout in usable if payout.platform == "prolific"]
+    written: list[Payout] = []
+    # A task that was returned and accepted again has another assignment than the one that somebody came with.
+    assignments = {payout.session_id: payout.assignment for payout in turk if payout.assignment}
     if results is not None:
         names, rows = read_table(results, ("AssignmentId", "WorkerId", column))
-        files.findings = [
-            finding for finding in fill_results(study, rows, payouts, column, reject_invalid) if not finding.verdict.ok
-        ]
+        findings = fill_results(study, rows, payouts, column, reject_invalid)
+        files.findings = [finding for finding in findings if not finding.verdict.ok]
+        assignments |= {str(one.verdict.session_id): one.assignment for one in findings if one.verdict.ok}
         _write(files, out, "mturk-results.csv", _table([*dict.fromkeys([*names, "Approve", "Reject"])], rows))
     elif turk:
-        _write(files, out, "mturk-results.csv", _table(_TURK, map(_turk_row, turk)))
+        known = [payout for payout in turk if payout.assignment]
+        _write(files, out, "mturk-results.csv", _table(_TURK, map(_turk_row, known)))
     if turk:
-        awards = [payout for payout in bonuses if payout.platform == "mturk" and payout.assignment]
+        awards = [
+            replace(payout, assignment=assignments[payout.session_id])
+            for payout in bonuses
+            if payout.platform == "mturk" and payout.session_id in assignments
+        ]
         _write(files, out, "mturk-bonus.csv", _table(_TURK_BONUS, map(_turk_bonus, awards)))
+        written += awards
+        files.without_assignment = [
+            payout.session_id for payout in turk if payout.decision != "wait" and payout.session_id not in assignments
+        ]
     if prolific:
         for decision in ("approve", "reject"):
             lines = [f"{payout.worker}\n" for payout in prolific if payout.decision == decision]
@@ -178,10 +192,11 @@ def write_payments(
         awards = [payout for payout in bonuses if payout.platform == "prolific"]
         lines = [f"{payout.worker},{payout.bonus:.2f}\n" for payout in awards]
         _write(files, out, "prolific-bonus.csv", "".join(lines))
+        written += awards
     _write(files, out, "payments.csv", _table(_ALL, map(_row, payouts)))
-    files.bonus = sum(payout.bonus for payout in bonuses)
+    files.bonus = sum(payout.bonus for payout in written)
     # Only now that the files are whole: a run that was cut off before hands the bonuses out again.
-    record_bonuses(study, [payout for payout in bonuses if not payout.bonus_is_handed_out], "command")
+    record_bonuses(study, [payout for payout in written if not payout.bonus_is_handed_out], "command")
     return files
 
 

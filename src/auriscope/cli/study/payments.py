@@ -73,6 +73,8 @@ def payments(
         )
     for session_id in files.left_out:
         complain(f"{session_id}: came with an id that no platform gives, and is in payments.csv only")
+    for session_id in files.without_assignment:
+        complain(f"{session_id}: came without an AssignmentId, and is in payments.csv only; give --results")
     for finding in files.findings:
         action = "rejected" if finding.decision == "reject" else "left open"
         complain(f"{finding.assignment} of {finding.worker}: stamp {finding.verdict.reason}; {action}")
