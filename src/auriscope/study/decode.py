@@ -61,7 +61,7 @@ def decode(path: Path, *, max_seconds: float) -> Decoded:
     max_frames = round(max_seconds * SAMPLE_RATES[1])
     with tempfile.TemporaryDirectory(prefix="auriscope-decode-") as folder:
         output = Path(folder) / "samples"
-        command = [sys.executable, "-m", "auriscope.study.decode", path.absolute(), output, str(max_frames)]
+        command = [sys.executable, "-m", "auriscope.study.decode", str(path.absolute()), str(output), str(max_frames)]
         # One thread: those of the numeric libraries would each claim memory.
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         try:

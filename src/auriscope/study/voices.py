@@ -3,9 +3,9 @@
 Two voices leave fewer gaps in time and in frequency than one, and the sound that remains after the stronger voice's
 period is cancelled has a period of its own (A. de Cheveigné and H. Kawahara, "Multiple period estimation and pitch
 perception model", Speech Communication 27, 1999). A logistic regression weighs a handful of such measures.
-``benchmarks/one_voice.py`` fits it and says how often it is right: on talkers, rooms and noises that it has not seen, the
-area under the ROC curve is 0.71 to 0.86 by corpus. At ``LIMIT``, 5 to 45 % of single talkers are suspected, and 0 to
-13 % of pairs. So it is a hint for reviewers and no reason to refuse anybody.
+``benchmarks/one_voice.py`` fits it and says how often it is right: on talkers, rooms and noises that it has not seen,
+the area under the ROC curve is 0.71 to 0.86 by corpus. At ``LIMIT``, 5 to 45 % of single talkers are suspected, and 0
+to 13 % of pairs. So it is a hint for reviewers and no reason to refuse anybody.
 """
 
 from __future__ import annotations
