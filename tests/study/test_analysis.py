@@ -255,6 +255,11 @@ LITTLE: dict[str, tuple[Data, str, str]] = {
         "raters",
         "No gold or trapping items were rated, so raters are screened by time and by their votes alone.",
     ),
+    "one track": (
+        small(*((f"r{n}", "m", "a", 2 + n) for n in range(3))),
+        "agreement",
+        "Only one track was rated, so agreement cannot be told from chance.",
+    ),
     "no epochs": (many(), "epochs", "No item says at which epoch of training it was made."),
     "no corpora": (many(), "corpora", "No item with a blind estimate says from which corpus it comes."),
 }
@@ -286,6 +291,7 @@ def test_other_scales_need_no_blind_scores(scale: str, tmp_path: Path) -> None:
     ]
     page = write_analysis(found, tmp_path)["report"].read_text(encoding="utf-8")
     assert "By class" in page
+    assert "trusted" not in page
     assert [row["class"] for row in table_of(tmp_path / "mos.csv")] == ["", "", "bell", "bell", "dog", "dog"]
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from auriscope.errors import AuriscopeError
 from auriscope.metrics.agreement import intraclass_correlation, krippendorff_interval, vote_counts
-from auriscope.metrics.opinion import CrossedMeans, crossed_means, holm, rank_bounds, t_interval
+from auriscope.metrics.opinion import CrossedMeans, Estimate, crossed_means, holm, rank_bounds, t_interval
 from auriscope.metrics.screening import Method, Screening, leave_one_out, screen
 from auriscope.study.analysis import blind, words
 from auriscope.study.analysis.results import (
@@ -304,6 +304,9 @@ def _reliability(ballots: Ballots, used: NDArray[np.bool_], how: Settings, notes
         notes["agreement"].append("There is one rater, so there is nobody to agree with.")
     elif not (counts.sum(axis=1) > 1).any():
         notes["agreement"].append("No two raters have rated the same track, so agreement cannot be computed.")
+    elif len(heard) < 2:
+        notes["agreement"].append("Only one track was rated, so agreement cannot be told from chance.")
+        alpha = Estimate(None)
     elif np.ptp(scores) == 0:
         notes["agreement"].append(
             "All votes are the same. That is full agreement, but coefficients compare with chance, and there is none."

@@ -42,6 +42,8 @@ def page(analysis: Analysis) -> str:
         labels=list(enumerate(words.SCALES[analysis.scale][1], 1)),
         trust=_TRUST[analysis.trust],
         facts=_facts(analysis),
+        # Other scales than quality have blind scores only if somebody gave them.
+        with_blind=bool(analysis.scale == "quality" or analysis.correlations or analysis.epochs or analysis.corpora),
         pictures=_pictures(analysis),
         raters=_shown_raters(analysis),
         raters_left_out=max(0, len(analysis.raters) - MAX_RATER_ROWS),
