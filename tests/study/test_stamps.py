@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from auriscope.study.ids import new_id
 from auriscope.study.participants import Arrival, begin
 from auriscope.study.schema import Assignment, AuditEntry, Item, Session, Stamp
-from auriscope.study.stamps import Verdict, finish_if_complete, redeem, stamp_of, verify
+from auriscope.study.stamps import Verdict, finish_if_complete, redeem, redeem_for_assignment, stamp_of, verify
 from auriscope.study.study import Study
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -159,9 +159,18 @@ def test_a_stamp_that_somebody_else_hands_in_is_not_theirs(collection: Study, ta
     text = stamp_for(collection, worked)
     assert judged(collection, text, worker="W1", assignment="A1").ok
     assert judged(collection, text, worker="W2").reason == "not_theirs"
-    assert judged(collection, text, worker="W1", assignment="A2").reason == "not_theirs"
+    assert judged(collection, text, assignment="A2").reason == "not_theirs"
     assert redeem(collection, text, "command", worker="W2").reason == "not_theirs"
     assert judged(collection, text).ok
+
+
+def test_a_worker_may_return_an_assignment_and_accept_another(collection: Study, take_part: Callable[..., str]) -> None:
+    text = stamp_for(collection, take_part(collection, "W1", platform="mturk", details={"assignmentId": "A1"}))
+    assert judged(collection, text, worker="W1", assignment="A2").ok
+    assert redeem_for_assignment(collection, text, "W1", "A2").ok
+    assert redeem_for_assignment(collection, text, "W1", "A2").ok
+    # Work is paid once all the same.
+    assert redeem_for_assignment(collection, text, "W1", "A3").reason == "redeemed"
 
 
 def test_a_stamp_is_redeemed_once_and_that_is_written_down(collection: Study, take_part: Callable[..., str]) -> None:

@@ -32,7 +32,7 @@ class Verdict:
     """What is to be thought of a text that claims to be a stamp.
 
     ``reason`` is ``valid``, ``malformed`` (no stamp at all, or cut off), ``forged`` (nobody was given this one, or
-    its signature does not hold), ``not_theirs`` (issued to another worker or assignment) or ``redeemed`` (used
+    its signature does not hold), ``not_theirs`` (issued to another worker, or assignment) or ``redeemed`` (used
     before). The other fields are None for stamps that were never issued.
     """
 
@@ -95,6 +95,7 @@ def verify(
 
     ``worker`` and ``assignment`` are the platform's names for who handed it in (``WorkerId`` and ``AssignmentId``, or
     ``PROLIFIC_PID`` and ``SESSION_ID``), if they are known: a stamp that was issued to somebody else does not hold.
+    The same worker may hand it in for another assignment, because a task can be returned and accepted again.
     """
     found = _FORM.fullmatch(text.strip())
     if found is None:
@@ -115,8 +116,11 @@ def verify(
         "redeemed_by": stamp.redeemed_by,
     }
     known = visit.arrival.get("assignmentId") or visit.arrival.get("SESSION_ID")
-    is_other_worker = worker is not None and contributor.external_id not in (None, worker)
-    if is_other_worker or (assignment is not None and known is not None and known != assignment):
+    if worker is not None and contributor.external_id is not None:
+        is_theirs = contributor.external_id == worker
+    else:
+        is_theirs = assignment is None or known in (None, assignment)
+    if not is_theirs:
         return Verdict("not_theirs", **facts)
     return Verdict("valid" if stamp.redeemed_at is None else "redeemed", **facts)
 
