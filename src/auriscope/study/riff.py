@@ -50,8 +50,8 @@ class Head:
 def read_head(data: bytes) -> Head | None:
     """Read the head of a WAV file from its first bytes; None if more of them are needed.
 
-    Taken are RIFF files of integer PCM with 16, 24 or 32 bits, one or two channels and a rate within
-    ``SAMPLE_RATES``; ``HeadError`` for everything else.
+    Taken are RIFF files of integer PCM with 16 or 24 bits, one or two channels and a rate within
+    ``SAMPLE_RATES``; ``HeadError`` for everything else. Releases keep every bit, and FLAC and our WAV have 24 at most.
     """
     if not b"RIFF".startswith(data[:4]):
         raise HeadError("is no WAV file")
@@ -87,8 +87,8 @@ def _head(layout: bytes, data_offset: int, data_bytes: int) -> Head:
     tag, num_channels, sample_rate, bytes_per_second, frame_bytes, bits = struct.unpack_from("<HHIIHH", layout)
     if tag == _EXTENSIBLE and len(layout) >= 40 and layout[26:40] == _GUID_TAIL:
         (tag,) = struct.unpack_from("<H", layout, 24)
-    if tag != _PCM or bits not in (16, 24, 32):
-        raise HeadError("is not coded as PCM of 16, 24 or 32 bits")
+    if tag != _PCM or bits not in (16, 24):
+        raise HeadError("is not coded as PCM of 16 or 24 bits")
     if num_channels not in (1, 2):
         raise HeadError(f"has {num_channels} channels instead of one or two")
     if not SAMPLE_RATES[0] <= sample_rate <= SAMPLE_RATES[1]:
