@@ -146,6 +146,17 @@ def test_a_kind_must_be_named(tmp_path: Path) -> None:
     assert run("init", tmp_path / "new", "--kind", "poll").exit_code == 2
 
 
+def test_every_variable_that_the_settings_name_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    init(tmp_path / "new", "collection")
+    text = (tmp_path / "new" / "server.yaml").read_text()
+    names = re.findall(r"AURISCOPE_STUDY_[A-Z]+(?:_[A-Z]+)*", text)
+    assert "AURISCOPE_STUDY_METRICS_TOKEN" in names
+    for name in names:
+        monkeypatch.setenv(name, f"value-of-{name}")
+    values = read_settings(tmp_path / "new").model_dump().values()
+    assert {f"value-of-{name}" for name in names} <= set(map(str, values))
+
+
 def test_every_setting_of_the_server_is_explained_and_may_be_uncommented(tmp_path: Path) -> None:
     init(tmp_path / "new", "collection")
     path = tmp_path / "new" / "server.yaml"

@@ -21,6 +21,7 @@ _ENVIRONMENT = {
     "queue": "AURISCOPE_STUDY_QUEUE",
     "public_url": "AURISCOPE_STUDY_URL",
     "secret": "AURISCOPE_STUDY_SECRET",
+    "metrics_token": "AURISCOPE_STUDY_METRICS_TOKEN",
 }
 
 
