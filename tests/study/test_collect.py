@@ -26,6 +26,8 @@ from auriscope.study.study import Study
 from auriscope.study.web.app import create_app
 from auriscope.study.web.words import words
 
+from .conftest import COLLECTION
+
 SPEAKERS = {
     "gender1": "female",
     "native1": "yes",
@@ -321,6 +323,20 @@ def test_withdrawal_deletes_everything(collection: Study, collection_client: Tes
         removal = session.scalars(select(Removal)).one()
         assert (removal.actor, removal.num_submissions) == ("participant", 1)
         assert all(entry.subject != "p" for entry in session.scalars(select(AuditEntry)))
+
+
+def test_a_name_in_the_address_does_not_delete_what_its_owner_has_sent(
+    open_study: Callable[..., Study], database_url: str, take_part: Callable[..., str]
+) -> None:
+    study = open_study({**COLLECTION, "limits": {"sessions_per_contributor": 2}}, database=database_url)
+    theirs = take_part(study, "p")
+    with TestClient(create_app(study), follow_redirects=False) as client:
+        token = register(client, "/?PROLIFIC_PID=p")
+        assert client.post("/withdraw", data={"csrf": token}).status_code == 200
+    assert len(list(study.storage.keys())) == 2
+    with study.database.read() as session:
+        assert session.scalars(select(Session.id)).all() == [theirs]
+        assert len(session.scalars(select(Stamp)).all()) == 1
 
 
 def test_after_the_end_nobody_withdraws_by_accident(collection: Study, collection_client: TestClient) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,8 +13,11 @@ import pytest
 from sqlalchemy import func, select, text
 
 from auriscope.errors import AuriscopeError
+from auriscope.study import removal
 from auriscope.study.crowd import payouts, record_bonuses
-from auriscope.study.removal import Removed, find_contributor, remove_contributor
+from auriscope.study.database import Database
+from auriscope.study.reconcile import reconcile
+from auriscope.study.removal import Removed, find_contributor, remove_contributor, remove_session
 from auriscope.study.schema import (
     Account,
     Assignment,
@@ -31,9 +34,11 @@ from auriscope.study.schema import (
     Task,
     Vote,
 )
-from auriscope.study.stamps import redeem_for_assignment, stamp_of
+from auriscope.study.stamps import finish_if_complete, redeem_for_assignment, stamp_of
 from auriscope.study.storage import put
 from auriscope.study.study import Study
+
+from .conftest import COLLECTION
 
 ANSWERS = {"speakers": [{"gender": "female", "native": True, "native_language": "Plautdietsch-zq"}]}
 
@@ -225,6 +230,140 @@ def test_an_upload_that_is_being_committed_goes_with_the_rest(collection: Study,
     assert stored(collection) == []
 
 
+def is_anybody_waiting(study: Study) -> bool:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with study.database.engine.connect() as connection:
+        return bool(connection.scalar(text(query)))
+
+
+def remove_while(study: Study, contributor: str, begin: Callable[[Any], None], end: Callable[[Any], None]) -> None:
+    """Remove a contributor while another transaction, which has begun before, still goes on."""
+    results: list[Any] = []
+
+    def removing() -> None:
+        try:
+            results.append(remove_contributor(study, contributor, "command"))
+        except BaseException as error:
+            results.append(error)
+
+    remover = threading.Thread(target=removing)
+    with study.database.write() as session:
+        begin(session)
+        remover.start()
+        deadline = time.monotonic() + 30
+        while not study.database.is_sqlite and not is_anybody_waiting(study):
+            assert time.monotonic() < deadline
+        end(session)
+    remover.join(60)
+    assert [type(result) for result in results] == [Removed]
+    assert stored(study) == []
+    with study.database.read() as session:
+        for table in (Contributor, Session, Task, Submission, Review):
+            assert session.scalar(select(func.count()).select_from(table)) == 0
+
+
+def test_an_upload_and_a_removal_do_not_wait_for_each_other(collection: Study, take_part: Callable[..., str]) -> None:
+    session_id = take_part(collection, "P1", num_recordings=1)
+    with collection.database.write() as session:
+        task = Task(session_id=session_id, position=9, pair_id="a", sentences=[])
+        session.add(task)
+
+    def begin(session: Any) -> None:
+        session.scalars(select(Task).where(Task.id == task.id).with_for_update(key_share=True)).one()
+
+    def end(session: Any) -> None:
+        submission = Submission(
+            session_id=session_id, task_id=task.id, key="k", sha256="", num_bytes=1, sample_rate=16_000,
+            storage_key="recordings/sub_late.wav", num_channels=1, num_frames=1,
+        )  # fmt: skip
+        session.add(submission)
+        session.flush()
+        finish_if_complete(collection, session, session.get_one(Session, session_id), submission.id)
+
+    remove_while(collection, id_of(collection, "P1"), begin, end)
+
+
+def test_a_review_that_is_being_written_goes_with_the_rest(collection: Study, take_part: Callable[..., str]) -> None:
+    session_id = take_part(collection, "P1")
+    with collection.database.write() as session:
+        account = Account(name="ada", password_hash="x", role="owner")
+        session.add(account)
+
+    def begin(session: Any) -> None:
+        query = select(Submission).where(Submission.session_id == session_id).with_for_update()
+        submission = session.scalars(query).first()
+        session.add(Review(submission_id=submission.id, account_id=account.id, vote="good"))
+        session.flush()
+
+    remove_while(collection, id_of(collection, "P1"), begin, lambda _session: None)
+
+
+def test_a_session_is_removed_and_the_contributors_other_work_stays(
+    open_study: Callable[..., Study], database_url: str, take_part: Callable[..., str]
+) -> None:
+    study = open_study({**COLLECTION, "limits": {"sessions_per_contributor": 2}}, database=database_url)
+    first = take_part(study, "WORKERZQ77", platform="mturk")
+    second = take_part(study, "WORKERZQ77", platform="mturk", num_recordings=1, answers=ANSWERS)
+    for session_id in (first, second):
+        add_work_of_others(study, session_id)
+    needles = needles_of(study, second)
+
+    remove_session(study, second, "participant")
+    assert len(stored(study)) == 4
+    with study.database.read() as session:
+        assert session.scalars(select(Session.id)).all() == [first]
+        assert session.scalars(select(Contributor.external_id)).all() == ["WORKERZQ77"]
+        removal = session.scalars(select(Removal)).one()
+        assert (removal.actor, removal.num_sessions, removal.num_submissions) == ("participant", 1, 1)
+
+    remove_session(study, second, "participant")
+    remove_session(study, first, "participant")
+    assert stored(study) == []
+    with study.database.read() as session:
+        for table in (Contributor, Session, Task, Submission, Stamp, Score, Review):
+            assert session.scalar(select(func.count()).select_from(table)) == 0
+        assert len(session.scalars(select(Removal)).all()) == 2
+    assert reconcile(study).purged is True
+    assert found_in(database_files(study), needles) == set()
+    assert reconcile(study).purged is None
+
+
+def test_withdrawals_are_purged_later_and_again_while_the_database_is_busy(
+    collection: Study, take_part: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    purged: list[bool] = []
+    purge = removal._purge_sqlite if collection.database.is_sqlite else removal._purge_postgresql
+
+    def watched(database: Database) -> bool:
+        purged.append(purge(database))
+        return len(purged) > 1
+
+    monkeypatch.setattr(removal, purge.__name__, watched)
+    for name in ("P1", "P2"):
+        remove_session(collection, take_part(collection, name), "participant")
+    assert purged == []
+    assert [reconcile(collection).purged for _ in range(3)] == [False, True, None]
+    assert purged == [True, True]
+
+
+def test_a_withdrawal_does_not_list_all_files(
+    collection: Study, take_part: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_id = take_part(collection, "P1")
+    add_work_of_others(collection, session_id)
+    listed: list[str] = []
+    keys = collection.storage.keys
+
+    def watched(prefix: str = "") -> Iterator[str]:
+        listed.append(prefix)
+        return keys(prefix)
+
+    monkeypatch.setattr(collection.storage, "keys", watched)
+    remove_session(collection, session_id, "participant")
+    assert stored(collection) == []
+    assert all(prefix.startswith("tracks/sub_") for prefix in listed)
+
+
 def test_tracks_that_no_row_names_go_too(collection: Study, take_part: Callable[..., str]) -> None:
     session_id = take_part(collection, "P1")
     with collection.database.read() as session:
@@ -240,8 +379,6 @@ def test_a_database_that_others_keep_busy_is_said_to_be_so(
 ) -> None:
     from sqlalchemy import event
 
-    from auriscope.study import removal
-
     monkeypatch.setattr(removal, "_LOCK_WAIT", "10ms")
 
     @event.listens_for(collection.database.engine, "checkout")
@@ -256,7 +393,7 @@ def test_a_database_that_others_keep_busy_is_said_to_be_so(
         removed = remove_contributor(collection, contributor, "command")
     assert not removed.is_purged
     assert stored(collection) == []
-    assert removal.purge(collection.database)
+    assert removal.purge(collection)
 
 
 def test_names_that_fit_nobody_or_several_are_refused(collection: Study, take_part: Callable[..., str]) -> None:

@@ -20,6 +20,7 @@ from auriscope.errors import AuriscopeError
 from auriscope.study.campaign import Collection
 from auriscope.study.ids import now
 from auriscope.study.jobs import Jobs, has_work
+from auriscope.study.removal import is_purge_due, purge
 from auriscope.study.schema import Score, Submission
 from auriscope.study.storage import Entry
 from auriscope.study.study import Study, audit
@@ -38,7 +39,8 @@ class Reconciled:
 
     ``swept`` files were begun and never kept, ``orphans`` whole files without a row (storage keys); both are removed.
     ``missing`` and ``damaged`` name submissions whose file is not there or not as it was acknowledged. ``enqueued``
-    counts the jobs that were forgotten.
+    counts the jobs that were forgotten. ``purged`` says whether the database has forgotten what was deleted; None:
+    there was nothing to forget.
     """
 
     swept: int = 0
@@ -46,6 +48,7 @@ class Reconciled:
     missing: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     enqueued: int = 0
+    purged: bool | None = None
 
     @property
     def ok(self) -> bool:
@@ -59,7 +62,7 @@ def reconcile(
     """Compare all files with all rows, remove what nobody was told about, report what is missing.
 
     ``verify`` reads every recording and compares its digest, not only its size. ``jobs`` takes the jobs that were
-    forgotten.
+    forgotten. Rows that visitors have deleted since the last time are purged from the database's files.
     """
     found = Reconciled(swept=study.storage.sweep(grace_seconds))
     if isinstance(study.campaign, Collection):
@@ -73,6 +76,11 @@ def reconcile(
         _remove_orphans(study, {row[1] for row in rows}, files, grace_seconds, found)
         if jobs is not None:
             found.enqueued = _enqueue_forgotten(study, jobs)
+    with study.database.read() as session:
+        is_due = is_purge_due(session)
+    if is_due:
+        # Where others keep the database busy, it stays due until the next time.
+        found.purged = purge(study)
     level = logging.INFO if found.ok else logging.ERROR
     LOG.log(level, json.dumps({"event": "reconciled", **asdict(found)}))
     if found.orphans or not found.ok:

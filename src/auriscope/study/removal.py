@@ -1,14 +1,15 @@
-"""Removing a contributor: every byte of what they sent, said and voted, and of what others wrote about it.
+"""Removing a contributor or one session: every byte of what was sent, said and voted, and what others wrote about it.
 
 Rows are deleted, and then the database is made to forget them: SQLite is rebuilt and its log emptied, PostgreSQL's
-tables are rewritten. What lies outside the study stays: backups, published releases, and PostgreSQL's own log of
-changes until the server reuses it.
+tables are rewritten. That is costly and keeps others waiting, so visitors who withdraw cannot bring it about: that it
+is due is noted, and the server does it now and then. What lies outside the study stays: backups, published releases,
+and PostgreSQL's own log of changes until the server reuses it.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from sqlalchemy.orm import Session as OrmSession
 
 from auriscope.errors import AuriscopeError
 from auriscope.study.database import Database
-from auriscope.study.ids import now
+from auriscope.study.ids import new_id, now
 from auriscope.study.schema import (
     Assignment,
     Contributor,
@@ -27,6 +28,7 @@ from auriscope.study.schema import (
     Review,
     Score,
     Session,
+    Setting,
     Stamp,
     Submission,
     Table,
@@ -34,6 +36,9 @@ from auriscope.study.schema import (
     Vote,
 )
 from auriscope.study.study import Study, audit
+
+PURGE_DUE = "purge_due"
+"""The setting that says that the database is to forget deleted rows; its ``token`` changes with every deletion."""
 
 _LOCK_WAIT = "10s"
 # Those that point to others come first.
@@ -87,51 +92,96 @@ def remove_contributor(study: Study, contributor_id: str, actor: str) -> Removed
         if contributor is None:
             raise AuriscopeError(f"{contributor_id}: there is no such contributor")
         contributor.removed_at = contributor.removed_at or now()
-        # From here on nothing more is taken of them.
-        for visit in session.scalars(select(Session).where(Session.contributor_id == contributor_id)):
-            visit.state = "removed"
-        submissions = set(session.scalars(_submissions(contributor_id)))
+        visits = list(session.scalars(_visits_of(contributor_id)))
+        files = _close(session, visits)
     # Files go before the rows that name them: whatever breaks off in between can be repeated.
-    num_files = _delete_files(study, submissions)
-    with study.database.write() as session:
-        # An upload that is being committed holds on to its session: it is waited for, and goes with the rest.
-        session.scalars(select(Session.id).where(Session.contributor_id == contributor_id).with_for_update()).all()
-        later = set(session.scalars(_submissions(contributor_id)))
-        removal = _delete_rows(session, contributor_id, actor)
-        session.add(removal)
-        session.flush()
-        counts = {"sessions": removal.num_sessions, "submissions": removal.num_submissions, "votes": removal.num_votes}
-        audit(session, actor, "contributor.remove", removal.id, counts)
+    num_files = _delete_files(study, files)
+    with study.database.write(alone=PURGE_DUE) as session:
+        # Who begins just now points to the contributor, and is waited for.
+        session.scalars(select(Contributor.id).where(Contributor.id == contributor_id).with_for_update()).all()
+        visits = list(session.scalars(_visits_of(contributor_id)))
+        removal, later = _delete(session, visits, actor, "contributor.remove")
+        session.execute(delete(Contributor).where(Contributor.id == contributor_id))
         releases = tuple(session.scalars(select(Release.version).order_by(Release.created_at)))
     # A worker may have separated a recording meanwhile, and an upload may just have ended.
-    num_files += _delete_files(study, submissions | later)
+    num_files += _delete_files(study, files | later)
     return Removed(
         contributor_id,
         removal.num_sessions,
         removal.num_submissions,
         removal.num_votes,
         num_files,
-        purge(study.database),
+        purge(study),
         releases,
     )
 
 
-def purge(database: Database) -> bool:
-    """Make the database forget what was deleted; say whether it could."""
-    return _purge_sqlite(database) if database.is_sqlite else _purge_postgresql(database)
+def remove_session(study: Study, session_id: str, actor: str) -> None:
+    """Remove one session and all that was sent in it; its contributor too, if they have no other session.
+
+    Work of other sessions stays. The database forgets the rows later, when the server next purges it. Broken off, it
+    can be repeated; nothing happens if there is no such session.
+    """
+    with study.database.write() as session:
+        files = _close(session, [session_id])
+    _delete_files(study, files)
+    with study.database.write(alone=PURGE_DUE) as session:
+        contributor_id = session.scalar(select(Session.contributor_id).where(Session.id == session_id))
+        if contributor_id is None:
+            return
+        session.scalars(select(Contributor.id).where(Contributor.id == contributor_id).with_for_update()).all()
+        _, later = _delete(session, [session_id], actor, "session.remove")
+        if session.scalar(_visits_of(contributor_id).limit(1)) is None:
+            session.execute(delete(Contributor).where(Contributor.id == contributor_id))
+    _delete_files(study, files | later)
 
 
-def _submissions(contributor_id: str) -> Select[str]:
-    return select(Submission.id).join(Session).where(Session.contributor_id == contributor_id)
+def purge(study: Study) -> bool:
+    """Make the database forget what was deleted; say whether it could. If not, it stays due."""
+    with study.database.read() as session:
+        due = session.get(Setting, PURGE_DUE)
+    database = study.database
+    is_purged = _purge_sqlite(database) if database.is_sqlite else _purge_postgresql(database)
+    if is_purged and due is not None:
+        with database.write(alone=PURGE_DUE) as session:
+            current = session.get(Setting, PURGE_DUE)
+            # What was deleted since is not purged yet.
+            if current is not None and current.value == due.value:
+                session.delete(current)
+    return is_purged
 
 
-def _delete_rows(session: OrmSession, contributor_id: str, actor: str) -> Removal:
-    visits = select(Session.id).where(Session.contributor_id == contributor_id)
+def is_purge_due(session: OrmSession) -> bool:
+    """Whether rows were deleted that the database has not forgotten yet."""
+    return session.get(Setting, PURGE_DUE) is not None
+
+
+def _visits_of(contributor_id: str) -> Select[str]:
+    return select(Session.id).where(Session.contributor_id == contributor_id)
+
+
+def _close(session: OrmSession, visits: Sequence[str]) -> set[str]:
+    """Let nothing more be taken of sessions, and give the keys and folders of their files."""
+    for visit in session.scalars(select(Session).where(Session.id.in_(visits)).order_by(Session.id)):
+        visit.state = "removed"
+    return _files_of(session, visits)
+
+
+def _files_of(session: OrmSession, visits: Sequence[str]) -> set[str]:
+    """Give the keys of recordings, and the folders of their tracks, in which there may be some that no row names."""
+    rows = session.execute(select(Submission.id, Submission.storage_key).where(Submission.session_id.in_(visits))).all()
+    return {row.storage_key for row in rows} | {f"tracks/{row.id}/" for row in rows}
+
+
+def _delete(session: OrmSession, visits: Sequence[str], actor: str, action: str) -> tuple[Removal, set[str]]:
+    """Delete the rows of sessions, log that, note that the database is to be purged, and give what files there were."""
+    _wait_for_others(session, visits)
+    files = _files_of(session, visits)
     recordings = select(Submission.id).where(Submission.session_id.in_(visits))
     trials = select(Assignment.id).where(Assignment.session_id.in_(visits))
     removal = Removal(
         actor=actor,
-        num_sessions=session.scalar(select(func.count()).select_from(visits.subquery())) or 0,
+        num_sessions=len(visits),
         num_submissions=session.scalar(select(func.count()).select_from(recordings.subquery())) or 0,
         num_votes=session.scalar(select(func.count()).select_from(Vote).where(Vote.assignment_id.in_(trials))) or 0,
     )
@@ -143,25 +193,41 @@ def _delete_rows(session: OrmSession, contributor_id: str, actor: str) -> Remova
         Stamp: Stamp.session_id.in_(visits),
         Submission: Submission.session_id.in_(visits),
         Task: Task.session_id.in_(visits),
-        Session: Session.contributor_id == contributor_id,
-        Contributor: Contributor.id == contributor_id,
+        Session: Session.id.in_(visits),
     }
-    for table in _TABLES:
-        session.execute(delete(table).where(theirs[table]).execution_options(synchronize_session=False))
-    return removal
+    for table, condition in theirs.items():
+        session.execute(delete(table).where(condition).execution_options(synchronize_session=False))
+    session.add(removal)
+    session.flush()
+    counts = {"sessions": removal.num_sessions, "submissions": removal.num_submissions, "votes": removal.num_votes}
+    audit(session, actor, action, removal.id, counts)
+    session.merge(Setting(name=PURGE_DUE, value={"token": new_id("prg")}, changed_at=now()))
+    return removal, files
 
 
-def _delete_files(study: Study, submissions: set[str]) -> int:
-    """Delete the recordings and tracks of submissions, also tracks that no row names, and count them."""
-    keys = list(_keys_of(study.storage.keys("recordings/"), submissions))
-    keys += _keys_of(study.storage.keys("tracks/"), submissions)
-    for key in keys:
-        study.storage.delete(key)
-    return len(keys)
+def _wait_for_others(session: OrmSession, visits: Sequence[str]) -> None:
+    """Lock the rows of sessions, in the order in which everybody does: what is being written goes with the rest.
+
+    An upload holds its task and wants its session, a vote its trial and then its session; a review or a score holds
+    its recording, and points to it.
+    """
+    for query in (
+        select(Task.id).where(Task.session_id.in_(visits)).order_by(Task.id),
+        select(Assignment.id).where(Assignment.session_id.in_(visits)).order_by(Assignment.id),
+        select(Session.id).where(Session.id.in_(visits)).order_by(Session.id),
+        select(Submission.id).where(Submission.session_id.in_(visits)).order_by(Submission.received_at, Submission.id),
+    ):
+        session.scalars(query.with_for_update()).all()
 
 
-def _keys_of(keys: Iterable[str], submissions: set[str]) -> Iterator[str]:
-    return (key for key in keys if key.split("/")[1].partition(".")[0] in submissions)
+def _delete_files(study: Study, names: set[str]) -> int:
+    """Delete files by their keys, and all files of folders, whose names end with a slash; count them."""
+    count = 0
+    for name in sorted(names):
+        for key in list(study.storage.keys(name)) if name.endswith("/") else [name]:
+            count += study.storage.exists(key)
+            study.storage.delete(key)
+    return count
 
 
 def _purge_sqlite(database: Database) -> bool:

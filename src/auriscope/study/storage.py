@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -150,7 +151,8 @@ class FolderStorage:
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         """List all whole files."""
-        for path in sorted(self.root.rglob("*")):
+        # Other folders need not be read.
+        for path in sorted((self.root / prefix.rpartition("/")[0]).rglob("*")):
             key = path.relative_to(self.root).as_posix()
             if not key.startswith(prefix) or path.suffix == ".part":
                 continue
@@ -261,7 +263,8 @@ class ObjectStorage:
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         """List all whole files."""
         self._system.invalidate_cache()
-        for path, facts in sorted(self._system.find(self._root, detail=True).items()):
+        folder = "/".join([self._root, *prefix.split("/")[:-1]])
+        for path, facts in sorted(self._system.find(folder, detail=True).items()):
             key = path[len(self._root) + 1 :]
             if key.startswith(prefix):
                 # S3 says it in the list; what others call created is not always a moment, so they are asked.
@@ -289,8 +292,14 @@ class _ObjectAside:
 
     def keep(self) -> None:
         self._file.flush()
-        # Unlike a file that is opened for writing and closed after an error, this never leaves half an object.
-        self._system.put_file(self._file.name, self._path)
+        try:
+            # Unlike a file that is opened for writing and closed after an error, this never leaves half an object.
+            self._system.put_file(self._file.name, self._path)
+        except OSError:
+            raise
+        except Exception as error:
+            # Every system has its own errors for a network that fails; to those who keep files it is one thing.
+            raise OSError(errno.EIO, " ".join(str(error).split())) from error
         self._file.close()
         self._system.invalidate_cache()
 

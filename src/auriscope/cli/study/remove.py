@@ -38,7 +38,7 @@ def remove(
         from auriscope.study import removal
 
         if contributor is None:
-            is_purged = removal.purge(study.database)
+            is_purged = removal.purge(study)
             if json:
                 emit({"input": folder, "is_purged": is_purged})
             if not is_purged:

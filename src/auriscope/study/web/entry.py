@@ -13,7 +13,7 @@ from auriscope.study import crowd, stamps
 from auriscope.study.campaign import Collection
 from auriscope.study.ids import sha256_of
 from auriscope.study.participants import Refused, arrival_from, begin, is_preview, require_open
-from auriscope.study.removal import remove_contributor
+from auriscope.study.removal import remove_session
 from auriscope.study.schema import Assignment, Contributor, Session, Submission
 from auriscope.study.web.pages import SESSION_COOKIE, CsrfDep, StudyDep, VisitDep, get_visit, language_of, page
 from auriscope.study.web.questionnaire import DEVICES, GENDERS, HEARING, AnswersError, language_names, read_answers
@@ -163,9 +163,13 @@ def ask_to_withdraw(request: Request, visit: VisitDep) -> Response:
 
 @router.post("/withdraw", dependencies=[CsrfDep])
 def withdraw(request: Request, study: StudyDep, visit: VisitDep) -> Response:
-    """End the participation and delete what was sent, every byte of it."""
+    """End the participation and delete what was sent in this session, every byte of it.
+
+    Nothing of other sessions: a worker's name in an address proves nothing, so whoever came with it may touch only what
+    their own cookie stands for.
+    """
     require_open(visit)
-    remove_contributor(study, visit.contributor_id, "participant")
+    remove_session(study, visit.id, "participant")
     response = page(request, "withdrawn.html.j2", language=visit.language)
     response.delete_cookie(SESSION_COOKIE)
     return response
