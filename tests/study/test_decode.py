@@ -152,3 +152,16 @@ def test_no_file_does_more_than_fail_to_decode(tmp_path: Path, changes: list[tup
         return
     assert decoded.samples.shape[1] in (1, 2)
     assert np.isfinite(decoded.samples).all()
+
+
+def test_the_process_that_decodes_knows_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\nenv > '{tmp_path}/environment'\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(decoding.sys, "executable", str(program))
+    monkeypatch.setenv("AURISCOPE_STUDY_SECRET", "a secret")
+    with pytest.raises(DecodeError, match="status 3"):
+        decode(tmp_path / "any.wav", max_seconds=1)
+    told = (tmp_path / "environment").read_text(encoding="utf-8")
+    assert "PATH=" in told
+    assert "SECRET" not in told

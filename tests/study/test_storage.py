@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -174,3 +175,18 @@ def test_an_upload_is_kept_checked_and_reconciled_everywhere(
     assert (found.orphans, found.ok) == (["recordings/sub_orphan.wav"], True)
     study.storage.delete(submission.storage_key)
     assert reconcile(study).missing == [submission.id]
+
+
+def test_an_object_storage_that_does_not_answer_is_an_error_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    config = {"retries": {"total_max_attempts": 1}, "connect_timeout": 1}
+    storage = ObjectStorage("s3://bucket", endpoint_url=nobody, config_kwargs=config)
+    aside = storage.aside("recordings/sub_a.wav")
+    aside.write(b"bytes")
+    with pytest.raises(OSError, match="endpoint"):
+        aside.keep()
+    aside.discard()

@@ -27,6 +27,7 @@ _CPU_SECONDS = 20
 _WALL_SECONDS = 120
 _MEMORY_BYTES = 2 << 30
 _OPEN_FILES = 32
+_ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "OPENBLAS_CORETYPE")
 
 
 class DecodeError(AuriscopeError):
@@ -61,9 +62,13 @@ def decode(path: Path, *, max_seconds: float) -> Decoded:
     max_frames = round(max_seconds * SAMPLE_RATES[1])
     with tempfile.TemporaryDirectory(prefix="auriscope-decode-") as folder:
         output = Path(folder) / "samples"
-        command = [sys.executable, "-m", "auriscope.study.decode", str(path.absolute()), str(output), str(max_frames)]
+        # -P: nothing is imported from the folder that the server was started in.
+        module = ["-P", "-m", "auriscope.study.decode"]
+        command = [sys.executable, *module, str(path.absolute()), str(output), str(max_frames)]
+        # The process that reads strangers' files is told none of the server's secrets, which may be in the environment.
         # One thread: those of the numeric libraries would each claim memory.
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        known = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        environment = {**known, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         try:
             done = subprocess.run(
                 command,

@@ -211,6 +211,9 @@ def check_submission(study: Study, submission_id: str) -> bool:
         if kept is None:
             # Its contributor was removed meanwhile.
             return False
+        if kept.checked_at is not None:
+            # Another worker was quicker; scoring may have added to what it found.
+            return "decoding" not in (kept.checks or {})
         kept.checks, kept.checked_at, kept.checks_failed, kept.fingerprint = found, now(), 0, mark
     return "decoding" not in found
 

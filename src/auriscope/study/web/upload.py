@@ -170,7 +170,7 @@ async def _receive(request: Request, intake: Intake, study: Study) -> tuple[Rece
         return await run_in_threadpool(finish)
     finally:
         # Where keeping succeeded there is nothing left to discard.
-        intake.discard()
+        await run_in_threadpool(intake.discard)
 
 
 def _have_checked(request: Request, study: Study, submission_id: str) -> None:
