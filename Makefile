@@ -59,6 +59,9 @@ bench: install ## print every figure of the documentation, side by side with its
 	$(BIN)/python benchmarks/classical_speed.py
 	$(BIN)/python benchmarks/note_transcription.py
 	$(BIN)/python benchmarks/ica_series.py
+	$(BIN)/python benchmarks/study_load.py
+	$(BIN)/python benchmarks/study_simulation.py
+	$(BIN)/python benchmarks/one_voice.py
 
 shipped: install ## train every shipped model for MINUTES=60 in all, the neediest first, going on where it stopped
 	$(BIN)/python -m auriscope.verbs.shipped --minutes $(MINUTES)
