@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
+from auriscope.study.ids import now
 from auriscope.study.schema import ConsentText, Contributor, Session
 from auriscope.study.study import Study
 from auriscope.study.web.app import create_app
@@ -87,6 +89,22 @@ def test_no_more_begin_at_once_than_there_are_places(open_study: Callable[..., S
     study = open_study({**COLLECTION, "limits": {"max_sessions": 3}}, database=database_url)
     with TestClient(create_app(study), follow_redirects=False) as client:
         assert begin_at_once(client) == [*[303] * 3, *[409] * 5]
+
+
+def test_sessions_that_were_left_do_not_keep_places(open_study: Callable[..., Study], database_url: str) -> None:
+    limits = {"max_sessions": 1, "session_hours": 2}
+    study = open_study({**COLLECTION, "limits": limits}, database=database_url)
+    with TestClient(create_app(study), follow_redirects=False) as client:
+        fields = {**hidden_fields(client.get("/?workerId=W1&assignmentId=A1&hitId=H1").text), "agree": "yes"}
+        assert client.post("/begin", data=fields).status_code == 303
+        assert client.post("/begin", data=fields).status_code == 409
+        with study.database.write() as session:
+            session.scalars(select(Session)).one().started_at = now() - timedelta(hours=2, minutes=1)
+        assert client.post("/begin", data=fields).status_code == 303
+        with study.database.write() as session:
+            for visit in session.scalars(select(Session)):
+                visit.started_at, visit.state = now() - timedelta(hours=3), "finished"
+        assert client.post("/begin", data=fields).status_code == 409
 
 
 def test_a_preview_of_mechanical_turk_cannot_begin(collection_client: TestClient) -> None:

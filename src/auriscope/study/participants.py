@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session as OrmSession
 
 from auriscope.errors import AuriscopeError
@@ -65,14 +65,20 @@ def begin(study: Study, session: OrmSession, arrival: Arrival, language: str) ->
     """Begin a session with consent given now, and give it with the secret for its cookie.
 
     Call it in a transaction of ``write(alone="begin")``, so that each who begins sees all who have begun before.
-    Raises ``Refused`` when the study is paused or full, or the person has taken part as often as they may.
+    Raises ``Refused`` when the study is paused or full, or the person has taken part as often as they may. Sessions
+    that were not finished in time do not count.
     """
     from auriscope.study import assign  # it needs this module
 
     if study.is_paused(session):
         raise Refused("paused")
     limits = study.campaign.limits
-    counted = select(func.count()).select_from(Session).where(Session.state.in_(("open", "finished")))
+    # Whoever left in the middle does not keep a place for ever.
+    counted = (
+        select(func.count())
+        .select_from(Session)
+        .where(or_(Session.state == "finished", and_(Session.state == "open", Session.started_at >= _oldest(study))))
+    )
     if limits.max_sessions is not None and (session.scalar(counted) or 0) >= limits.max_sessions:
         raise Refused("full")
     if limits.max_submissions is not None:
@@ -126,9 +132,14 @@ def resume(study: Study, session: OrmSession, token: str) -> Session | None:
     visit = session.scalar(select(Session).where(Session.token_sha256 == sha256_of(token)))
     if visit is None or visit.state in ("withdrawn", "removed"):
         return None
-    if visit.state == "open" and now() - visit.started_at > timedelta(hours=study.campaign.limits.session_hours):
+    if visit.state == "open" and visit.started_at < _oldest(study):
         return None
     return visit
+
+
+def _oldest(study: Study) -> datetime:
+    """Give the moment before which sessions that are still open have begun too long ago to go on."""
+    return now() - timedelta(hours=study.campaign.limits.session_hours)
 
 
 def require_open(visit: Session) -> Session:
