@@ -169,3 +169,22 @@ def test_what_was_written_is_flushed_before_write_returns_and_flushes_are_shared
     database.close()
     assert wrong == []
     assert len(flushed) < 20
+
+
+def test_a_database_behind_a_link_is_flushed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "study.db").symlink_to(tmp_path / "disk" / "study.db")
+    database = Database(f"sqlite:///{tmp_path / 'study.db'}")
+    database.prepare()
+    flushed: list[Path] = []
+    fsync = os.fsync
+
+    def watched(handle: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{handle}").readlink())
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    with database.write() as session:
+        session.add(Setting(name="one", value={}))
+    database.close()
+    assert flushed == [tmp_path / "disk" / "study.db-wal"]

@@ -38,6 +38,8 @@ class _Flush:
     """
 
     def __init__(self, database: Path) -> None:
+        # SQLite follows links, and puts its log beside the file itself.
+        database = database.resolve()
         self._log = database.with_name(database.name + "-wal")
         self._asked = itertools.count(1)
         self._newest = 0
