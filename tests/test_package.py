@@ -111,7 +111,8 @@ def section(text: str, heading: str) -> str:
 def test_every_command_and_option_is_documented(command: str) -> None:
     documented = section((DOCS / "cli.md").read_text(encoding="utf-8"), f"auriscope {command}")
     named = set(re.findall(r"`(--?[a-z][a-z-]*)", documented))
-    exists = {option for parameter in commands()[command].params for option in getattr(parameter, "opts", ())}
+    parameters = commands()[command].params
+    exists = {option for each in parameters for option in (*each.opts, *each.secondary_opts)}
     options = {option for option in exists if option.startswith("-")} - {"--help", "-h"}
     assert options - named == set(), "options that docs/cli.md does not have"
     assert named - options == set(), "options that docs/cli.md has and the command does not"
