@@ -56,7 +56,9 @@ LISTENING = {
     "headphone_check": False,
     "complete_listening": False,
 }
-HIGH = dict.fromkeys(("requests_per_minute", "uploads_per_minute", "logins_per_minute"), 100_000_000)
+HIGH = dict.fromkeys(
+    ("requests_per_minute", "uploads_per_minute", "logins_per_minute", "begins_per_minute"), 100_000_000
+)
 
 
 @dataclass

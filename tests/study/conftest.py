@@ -68,7 +68,9 @@ LISTENING: dict[str, Any] = {
 }
 
 # Tests come from one address and do not wait.
-SERVER = {"requests_per_minute": 1_000_000, "uploads_per_minute": 1_000_000, "logins_per_minute": 1_000_000}
+SERVER = dict.fromkeys(
+    ("requests_per_minute", "uploads_per_minute", "logins_per_minute", "begins_per_minute"), 1_000_000
+)
 
 
 def write_study(folder: Path, campaign: dict[str, Any], **server: Any) -> Path:

@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from ipaddress import ip_network
 
+import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
@@ -14,7 +16,7 @@ from auriscope.study.ids import now
 from auriscope.study.schema import ConsentText, Contributor, Session
 from auriscope.study.study import Study
 from auriscope.study.web.app import create_app
-from auriscope.study.web.guards import MAX_FORM_BYTES
+from auriscope.study.web.guards import MAX_FORM_BYTES, client_address
 
 from .conftest import COLLECTION
 
@@ -119,6 +121,74 @@ def test_every_page_has_the_security_headers(collection_client: TestClient) -> N
     assert "unsafe" not in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["cache-control"] == "no-store"
+
+
+CROSS_SITE = [
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-site", "origin": "http://testserver"},
+    {"origin": "https://evil.example"},
+    {"origin": "http://testserver.evil.example"},
+    {"origin": "http://testserver:8443"},
+    {"origin": "null"},
+    {"origin": "http://[", "host": "testserver"},
+]
+OURS = [
+    {},
+    {"sec-fetch-site": "same-origin", "origin": "null"},
+    {"sec-fetch-site": "none"},
+    {"origin": "http://testserver"},
+    {"origin": "https://testserver"},
+    {"origin": "https://study.example.org"},
+    {"origin": "http://127.0.0.1:9000", "host": "127.0.0.1:9000"},
+]
+
+
+@pytest.fixture
+def public_client(open_study: Callable[..., Study]) -> Iterator[TestClient]:
+    study = open_study(COLLECTION, public_url="https://study.example.org")
+    with TestClient(create_app(study), follow_redirects=False) as client:
+        yield client
+
+
+@pytest.mark.parametrize("headers", CROSS_SITE)
+def test_a_page_of_somebody_else_cannot_begin(public_client: TestClient, headers: dict[str, str]) -> None:
+    fields = {**hidden_fields(public_client.get("/", headers=headers).text), "agree": "yes"}
+    answer = public_client.post("/begin", data=fields, headers=headers)
+    assert (answer.status_code, answer.json()) == (403, {"error": "form"})
+    assert public_client.put("/api/submissions/k", headers=headers).json() == {"error": "form"}
+    assert answer.headers["x-frame-options"] == "DENY"
+
+
+@pytest.mark.parametrize("headers", OURS)
+def test_our_own_pages_can_begin(public_client: TestClient, headers: dict[str, str]) -> None:
+    fields = {**hidden_fields(public_client.get("/").text), "agree": "yes"}
+    assert public_client.post("/begin", data=fields, headers=headers).status_code == 303
+
+
+def test_of_one_address_only_so_many_begin_or_withdraw(open_study: Callable[..., Study]) -> None:
+    study = open_study(COLLECTION, begins_per_minute=2, trusted_proxies=["127.0.0.0/8"])
+    with TestClient(create_app(study), follow_redirects=False, client=("127.0.0.1", 1)) as client:
+        fields = {**hidden_fields(client.get("/").text), "agree": "yes"}
+        for path, status in (("/begin", 303), ("/withdraw", 403)):
+            for address, statuses in (("192.0.2.1", [status, status, 429]), ("192.0.2.2", [status])):
+                headers = {"x-forwarded-for": address}
+                answers = [client.post(path, data=fields, headers=headers).status_code for _ in statuses]
+                assert answers == statuses
+
+
+@pytest.mark.parametrize(
+    ("lines", "address"),
+    [
+        ([b"198.51.100.7"], "198.51.100.7"),
+        ([b"203.0.113.9", b"198.51.100.7"], "198.51.100.7"),
+        ([b"203.0.113.9, 198.51.100.7", b"10.0.0.2"], "198.51.100.7"),
+        ([b"203.0.113.9", b"not an address", b"10.0.0.2"], "not an address"),
+        ([], "10.0.0.1"),
+    ],
+)
+def test_every_line_of_the_proxies_is_read(lines: list[bytes], address: str) -> None:
+    scope = {"client": ("10.0.0.1", 1), "headers": [(b"x-forwarded-for", line) for line in lines]}
+    assert client_address(scope, [ip_network("10.0.0.0/8")]) == address
 
 
 def test_a_body_larger_than_any_form_is_refused(collection_client: TestClient) -> None:

@@ -45,6 +45,7 @@ class Settings(BaseModel):
     uploads_per_minute: int = Field(default=60, ge=1)
     requests_per_minute: int = Field(default=1200, ge=1)
     logins_per_minute: int = Field(default=10, ge=1)
+    begins_per_minute: int = Field(default=30, ge=1)
     metrics_token: str | None = Field(default=None, min_length=16, repr=False)
     separator: str | None = None
     estimator: str | None = None

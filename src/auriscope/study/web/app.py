@@ -15,7 +15,7 @@ from auriscope.errors import AuriscopeError
 from auriscope.study.participants import Refused
 from auriscope.study.study import Study
 from auriscope.study.web import admin, collect, entry, health, rate, upload
-from auriscope.study.web.guards import HEADERS, RateLimits, RequestLog, SecurityHeaders, SmallBodies
+from auriscope.study.web.guards import HEADERS, RateLimits, RequestLog, SameSite, SecurityHeaders, SmallBodies
 from auriscope.study.web.pages import HERE, page
 
 LOG = logging.getLogger("auriscope.study")
@@ -49,6 +49,7 @@ def create_app(study: Study) -> FastAPI:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _broken)
     app.add_middleware(SmallBodies)
+    app.add_middleware(SameSite, public_url=study.settings.public_url)
     app.add_middleware(RateLimits, settings=study.settings)
     app.add_middleware(health.MeasureRequests, metrics=app.state.metrics)
     app.add_middleware(RequestLog)

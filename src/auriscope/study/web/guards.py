@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
+from urllib.parse import urlsplit
 
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.storage import storage_from_string
@@ -32,7 +33,8 @@ HEADERS = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
+    # Nothing goes to others. Our own forms say where they come from, which `no-referrer` would hide too.
+    "referrer-policy": "same-origin",
     "permissions-policy": "microphone=(self), camera=(), geolocation=()",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
@@ -130,6 +132,51 @@ class SmallBodies:
         await send({"type": "http.response.body", "body": b'{"error":"too_large"}'})
 
 
+class SameSite:
+    """Refuses whatever changes something and was sent by a page of somebody else.
+
+    Forms that a visitor has begun carry a token besides; the one that begins has no cookie yet that one could belong to.
+    """
+
+    def __init__(self, app: ASGIApp, public_url: str) -> None:
+        self._app, self._public = app, public_url
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS") or self._is_ours(scope):
+            await self._app(scope, receive, send)
+            return
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 403, "headers": headers})
+        await send({"type": "http.response.body", "body": b'{"error":"form"}'})
+
+    def _is_ours(self, scope: Scope) -> bool:
+        # Browsers that know this header cannot be made to lie in it; older ones at least name the origin.
+        site = _header(scope, b"sec-fetch-site")
+        if site is not None:
+            return site in ("same-origin", "none")
+        origin = _header(scope, b"origin")
+        if origin is None:
+            return True
+        scheme = origin.partition("://")[0]
+        hosts = (f"{scheme}://{_header(scope, b'host') or ''}", self._public)
+        return _host_of(origin) is not None and _host_of(origin) in map(_host_of, hosts)
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    return next((value.decode("latin-1").strip() for key, value in scope["headers"] if key == name), None)
+
+
+def _host_of(url: str) -> tuple[str, int | None] | None:
+    """Give host and port of an address; None if it has none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return None
+    return None if not parts.hostname else (parts.hostname, port)
+
+
 class RateLimits:
     """Lets every address and every session only so many requests a minute; more are answered with 429."""
 
@@ -141,6 +188,7 @@ class RateLimits:
         self._all = RateLimitItemPerMinute(settings.requests_per_minute)
         self._uploads = RateLimitItemPerMinute(settings.uploads_per_minute)
         self._logins = RateLimitItemPerMinute(settings.logins_per_minute)
+        self._begins = RateLimitItemPerMinute(settings.begins_per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -155,6 +203,8 @@ class RateLimits:
             rules.append((self._uploads, "upload", sha256_of(token)[:32] if token else address))
         if scope["method"] == "POST" and scope["path"] == "/admin/login":
             rules.append((self._logins, "login", address))
+        if scope["method"] == "POST" and scope["path"] in ("/begin", "/withdraw"):
+            rules.append((self._begins, scope["path"], address))
         if all(self._limiter.hit(rule, kind, who) for rule, kind, who in rules):
             await self._app(scope, receive, send)
             return
@@ -167,8 +217,9 @@ class RateLimits:
 def client_address(scope: Scope, proxies: Iterable[object]) -> str:
     """Give the visitor's address; a proxy's ``X-Forwarded-For`` counts only if the proxy is trusted."""
     host = (scope.get("client") or ("unknown", 0))[0]
-    forwarded = next((value for name, value in scope["headers"] if name == b"x-forwarded-for"), None)
-    if forwarded is None:
+    # A proxy may add a line of its own instead of prolonging the one that is there, which a visitor may have sent.
+    forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
+    if not forwarded:
         return str(host)
     for hop in (host, *reversed([part.strip() for part in forwarded.decode("latin-1").split(",")])):
         host = hop
