@@ -24,7 +24,8 @@ from auriscope.study.stamps import finish_if_complete, verify
 from auriscope.study.storage import put
 from auriscope.study.study import Study
 from auriscope.study.web.app import create_app
-from auriscope.study.web.words import words
+from auriscope.study.web.questionnaire import language_names, read_answers
+from auriscope.study.words import words
 
 from .conftest import COLLECTION
 
@@ -88,6 +89,9 @@ def test_the_questionnaire_comes_first_and_is_asked_once(collection: Study, coll
         ({"native1": "", "language2": "  "}, ["native1", "language2"]),
         ({"language1": "x" * 61}, ["language1"]),
         ({"language1": "a\x00b"}, ["language1"]),
+        ({"language1": "Ada, ada@example.org", "language2": "0044 1632"}, ["language1", "language2"]),
+        ({"language1": "=1+1"}, ["language1"]),
+        ({"language1": "English\u202e"}, ["language1"]),
     ],
 )
 def test_what_is_missing_or_wrong_is_asked_again(
@@ -100,6 +104,30 @@ def test_what_is_missing_or_wrong_is_asked_again(
     # What was right stays.
     assert 'value="no" required checked' in answer.text
     assert visit_of(collection).answers is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        ("langue d\u2019oc", "langue d'oc"),
+        ("Bas-Allemand (Basse-Saxe)", "Bas-Allemand (Basse-Saxe)"),
+        ("भोजपुरी", "भोजपुरी"),
+    ],
+)
+def test_languages_that_we_do_not_know_are_kept_as_they_are_written(
+    collection: Study, collection_client: TestClient, answer: str, kept: str
+) -> None:
+    token = consent(collection_client)
+    sent = collection_client.post("/questionnaire", data={**SPEAKERS, "language2": answer, "csrf": token})
+    assert sent.status_code == 303
+    assert answers_of(visit_of(collection))["speakers"][1]["native_language"] == kept
+
+
+def test_every_language_of_the_list_can_be_chosen(collection: Study) -> None:
+    for language in LANGUAGES:
+        for name in language_names(language):
+            answers = read_answers(collection.campaign, {**SPEAKERS, "language1": name})
+            assert len(answers["speakers"][0]["native_language"]) == 2, name
 
 
 def test_an_answer_without_the_pages_token_is_refused(collection: Study, collection_client: TestClient) -> None:

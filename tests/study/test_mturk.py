@@ -20,7 +20,7 @@ from auriscope.study.mturk import PRODUCTION, SANDBOX, Assignment, Marketplace, 
 from auriscope.study.schema import AuditEntry, Session, Setting, Submission
 from auriscope.study.stamps import stamp_of
 from auriscope.study.study import Study
-from auriscope.study.web.words import translator
+from auriscope.study.words import translator
 
 COLLECTION: dict[str, Any] = {
     "kind": "collection",

@@ -24,7 +24,7 @@ from auriscope.study.ids import now
 from auriscope.study.schema import Assignment, Item, Session, Stamp, Vote
 from auriscope.study.study import Study
 from auriscope.study.web.app import create_app
-from auriscope.study.web.words import words
+from auriscope.study.words import words
 
 CAMPAIGN: dict[str, Any] = {
     "kind": "listening",

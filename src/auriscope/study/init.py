@@ -17,7 +17,7 @@ from auriscope.signal.outputs import make_folder, printable, reason, written_asi
 from auriscope.study.campaign import CAMPAIGN_FILE, LANGUAGES, parse_campaign
 from auriscope.study.settings import SECRET_FILE, SERVER_FILE
 from auriscope.study.study import write_secret
-from auriscope.study.web.words import words
+from auriscope.study.words import words
 
 ITEMS_FILE = "items.csv"
 

@@ -29,7 +29,7 @@ from auriscope.study.payments import BONUS_REASON
 from auriscope.study.schema import Setting
 from auriscope.study.stamps import Verdict, redeem_for_assignment
 from auriscope.study.study import Study, audit
-from auriscope.study.web.words import translator
+from auriscope.study.words import translator
 
 SANDBOX = "https://mturk-requester-sandbox.us-east-1.amazonaws.com"
 PRODUCTION = "https://mturk-requester.us-east-1.amazonaws.com"

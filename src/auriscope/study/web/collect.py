@@ -24,7 +24,7 @@ from auriscope.study.schema import Session, Submission, Task
 from auriscope.study.study import Study
 from auriscope.study.web.pages import CsrfDep, StudyDep, VisitDep, page
 from auriscope.study.web.upload import Problem
-from auriscope.study.web.words import words
+from auriscope.study.words import words
 
 router = APIRouter(tags=["collection"])
 

@@ -14,7 +14,7 @@ from auriscope.study.ids import sha256_of
 from auriscope.study.participants import Refused, resume
 from auriscope.study.schema import Session
 from auriscope.study.study import Study
-from auriscope.study.web.words import best_language, translator
+from auriscope.study.words import best_language, translator
 
 SESSION_COOKIE = "auriscope_session"
 HERE = Path(__file__).parent

@@ -9,18 +9,20 @@ and of a listener::
     {"hearing": "normal", "device": "headphones", "native_language": "sw"}
 
 ``native`` is meant of the language of the sentences; ``nativeness`` is both_native, both_non_native or one_of_each. A
-``native_language`` is a code of ISO 639-1 where the answer names a language that we know, and else the answer itself.
+``native_language`` is a code of ISO 639-1 where the answer names a language that we know, and else the answer itself:
+letters, spaces, hyphens, apostrophes and brackets.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError, computed_field
 
 from auriscope.study.campaign import LANGUAGES, Campaign, Collection
-from auriscope.study.web.words import words
+from auriscope.study.words import words
 
 GENDERS = ("female", "male", "other", "undisclosed")
 HEARING = ("normal", "impaired", "undisclosed")
@@ -52,16 +54,20 @@ def language_code(answer: str) -> str:
     return answer
 
 
-def _printable(answer: str) -> str:
-    if not answer.isprintable():
-        raise ValueError("control characters")
+def _only_letters(answer: str) -> str:
+    """Take what can be the name of a language, so that nothing else (a name, an address) is published as one."""
+    # Telephones write the curved apostrophe.
+    answer = answer.replace("\u2019", "'")
+    # Vowels of some scripts are marks on letters.
+    if not all(letter in " -'()" or unicodedata.category(letter)[0] in "LM" for letter in answer):
+        raise ValueError("not the name of a language")
     return answer
 
 
 NativeLanguage = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=2, max_length=60),
-    AfterValidator(_printable),
+    AfterValidator(_only_letters),
     AfterValidator(language_code),
 ]
 

@@ -26,7 +26,7 @@ from auriscope.study.study import Study
 from auriscope.study.web.audio import audio_response
 from auriscope.study.web.pages import CsrfDep, StudyDep, VisitDep, get_visit, page
 from auriscope.study.web.upload import Problem
-from auriscope.study.web.words import translator
+from auriscope.study.words import translator
 
 SCORES = (1, 2, 3, 4, 5)
 

@@ -1,4 +1,4 @@
-"""The words of the pages, by area and language: ``words/AREA.LANGUAGE.yaml`` holds flat keys and their texts."""
+"""The words of the pages by area and language: ``web/words/AREA.LANGUAGE.yaml`` holds flat keys and their texts."""
 
 from __future__ import annotations
 
