@@ -11,8 +11,9 @@ from sqlalchemy import select
 
 from auriscope.errors import AuriscopeError
 from auriscope.study.campaign import Prolific
+from auriscope.study.cells import without_formula
 from auriscope.study.crowd import Override, Payout, completion_link, payouts, screen_out_link
-from auriscope.study.payments import read_overrides, without_formula, write_payments
+from auriscope.study.payments import read_overrides, write_payments
 from auriscope.study.schema import Session, Submission
 from auriscope.study.stamps import stamp_of
 from auriscope.study.study import Study

@@ -15,6 +15,7 @@ from typing import IO, Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session as OrmSession
 
+from auriscope.study.cells import without_formula
 from auriscope.study.review import tally
 from auriscope.study.schema import (
     Account,
@@ -36,7 +37,6 @@ READERS_TABLES = ("submissions", "sessions", "reviews")
 """The others are for owners: votes would tell the opinion so far, the audit log who works how much."""
 
 _OF_KIND = {"collection": ("submissions", "sessions", "reviews", "audit"), "listening": ("sessions", "votes", "audit")}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _ROWS = 500
 
 
@@ -74,7 +74,7 @@ def cell(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return without_formula(text)
 
 
 def failed_checks(checks: dict[str, Any] | None) -> list[str]:

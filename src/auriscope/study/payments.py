@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from auriscope.errors import AuriscopeError
 from auriscope.signal.outputs import make_folder, printable, reason, written_aside
+from auriscope.study.cells import without_formula
 from auriscope.study.crowd import Decision, Override, Payout, record_bonuses
 from auriscope.study.stamps import Verdict, redeem_for_assignment
 from auriscope.study.study import Study
@@ -265,15 +266,6 @@ def _table(names: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
     writer.writeheader()
     writer.writerows({name: without_formula(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
-
-
-def without_formula(value: str) -> str:
-    """Give a cell that a spreadsheet shows and does not calculate.
-
-    >>> without_formula("=1+1"), without_formula("A1B2")
-    ("'=1+1", 'A1B2')
-    """
-    return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def _write(files: PaymentFiles, out: Path, name: str, text: str) -> None:

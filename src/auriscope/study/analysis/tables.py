@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from auriscope.errors import AuriscopeError
 from auriscope.signal.outputs import printable, reason
+from auriscope.study.cells import as_meant
 
 if TYPE_CHECKING:
     from auriscope.study.study import Study
@@ -30,8 +31,6 @@ Expected = tuple[tuple[int, ...] | None, ...]
 
 _RANGE = re.compile(r"([1-5])(?:\s*-\s*([1-5]))?")
 _ROLES = ("trial", "training", "gold", "trap")
-# What an export puts before a text that a spreadsheet would take for a formula.
-_ESCAPED = re.compile(r"^'(?=[=+\-@\t\r])")
 
 
 @dataclass(frozen=True)
@@ -224,7 +223,7 @@ def _rows(path: Path, needed: Iterable[str]) -> Iterator[tuple[str, dict[str, st
         for number, row in enumerate(reader, 2):
             if None in row:
                 raise AuriscopeError(f"{shown}, line {number}: has more cells than names; quote cells with commas")
-            cells = {name: _ESCAPED.sub("", (value or "").strip()) for name, value in row.items()}
+            cells = {name: as_meant((value or "").strip()) for name, value in row.items()}
             for name in needed:
                 if not cells[name]:
                     raise AuriscopeError(f"{shown}, line {number}: {name} is empty; every vote needs it")
