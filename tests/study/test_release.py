@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
+import os
 import subprocess
 from collections import Counter
 from collections.abc import Callable
@@ -18,10 +20,22 @@ from sqlalchemy import select
 
 from auriscope.data.manifest import read_manifest
 from auriscope.errors import AuriscopeError
-from auriscope.study.corpus import Description, Recording, split_of, with_rare_descriptions_left_out, write_exactly
+from auriscope.study import release as releasing
+from auriscope.study.corpus import (
+    About,
+    Built,
+    Description,
+    Recording,
+    build,
+    data_card,
+    split_of,
+    with_rare_descriptions_left_out,
+    write_exactly,
+)
 from auriscope.study.release import Released, release
 from auriscope.study.removal import remove_contributor
-from auriscope.study.schema import AuditEntry, Release, Score, Session, Setting, Submission
+from auriscope.study.schema import AuditEntry, Release, Score, Session, Setting, Submission, Task
+from auriscope.study.storage import put
 from auriscope.study.study import Study
 
 
@@ -40,6 +54,12 @@ def include(study: Study, session_id: str, use: str = "included") -> list[Submis
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+ROW = [
+    *("month", "language", "consent_version"),
+    *(f"{name}_{index}" for name in ("gender", "native", "native_language") for index in (1, 2)),
+]
 
 
 def rows_of(released: Released) -> list[dict[str, Any]]:
@@ -180,6 +200,119 @@ def test_a_removed_contributor_is_not_in_the_next_release(
     assert len(before) == 4
     assert len(after) == 2
     assert after < before
+
+
+def test_nobody_who_is_removed_while_a_release_is_made_is_in_it(
+    collection: Study, take_part: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = take_part(collection, "P1")
+    for session_id in (gone, take_part(collection, "P2")):
+        include(collection, session_id)
+    with collection.database.read() as session:
+        contributor = session.get_one(Session, gone).contributor_id
+
+    def build_and_remove(*arguments: Any) -> Built:
+        built = build(*arguments)
+        remove_contributor(collection, contributor, "command")
+        return built
+
+    monkeypatch.setattr(releasing, "build", build_and_remove)
+    with pytest.raises(AuriscopeError, match="2 recordings were removed or excluded while the release was made"):
+        release(collection, "1.0.0", tmp_path)
+    assert list(tmp_path.glob("*two-at-once*")) == []
+    monkeypatch.undo()
+    assert release(collection, "1.0.0", tmp_path).num_recordings == 2
+
+
+def test_a_recording_that_cannot_be_kept_is_named_by_its_submission(
+    collection: Study, take_part: Callable[..., str], tmp_path: Path
+) -> None:
+    (first, _) = include(collection, take_part(collection, "P1"))
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(100), 16_000, "PCM_32", format="WAV")
+    put(collection.storage, first.storage_key, file.getvalue())
+    with pytest.raises(AuriscopeError, match=f"^{first.id}: a recording as PCM_32 cannot be released without loss"):
+        release(collection, "1.0.0", tmp_path)
+
+
+def test_two_that_make_one_version_do_not_disturb_each_other(tmp_path: Path) -> None:
+    about = About("corpus", "A corpus", "1.0.0", "Made up.", "lab@example.org")
+    first, second = build([], about, tmp_path), build([], about, tmp_path)
+    assert first.aside != second.aside
+    first.keep()
+    with pytest.raises(AuriscopeError, match="cannot be written"):
+        second.keep()
+    second.discard()
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus-1.0.0"]
+
+
+def test_a_release_is_on_the_disk_with_all_its_folders(
+    collection: Study, take_part: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    include(collection, take_part(collection, "P1"))
+    flushed, flush = [], os.fsync
+
+    def remember(handle: int) -> None:
+        flush(handle)
+        flushed.append(os.fstat(handle).st_ino)
+
+    monkeypatch.setattr(os, "fsync", remember)
+    made = release(collection, "1.0.0", tmp_path)
+    assert {path.stat().st_ino for path in [made.path, *made.path.rglob("*")]} <= set(flushed)
+    # The folder it was put into comes last.
+    assert flushed[-1] == tmp_path.stat().st_ino
+
+
+def test_languages_are_published_only_by_their_codes_and_texts_are_no_formulas(
+    collection: Study, take_part: Callable[..., str], tmp_path: Path
+) -> None:
+    for number in range(3):
+        for name, language in (("P", "Plautdietsch, Ontario"), ("Q", "nl")):
+            speaker = {"gender": "female", "native": True, "native_language": language}
+            include(collection, take_part(collection, f"{name}{number}", answers={"speakers": [speaker] * 2}))
+    with collection.database.write() as session:
+        for task in session.scalars(select(Task)):
+            task.sentences = [{"id": "s0", "text": "=1+1"}, {"id": "s1", "text": "- so they say"}]
+    made = release(collection, "1.0.0", tmp_path)
+    assert Counter(row["native_language_1"] for row in rows_of(made)) == {None: 6, "nl": 6}
+    assert {(row["sentence_1"], row["sentence_2"]) for row in rows_of(made)} == {("=1+1", "- so they say")}
+    with (made.path / "metadata.csv").open(newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert {(row["sentence_1"], row["sentence_2"]) for row in table} == {("'=1+1", "'- so they say")}
+    assert "an apostrophe before it" in (made.path / "README.md").read_text()
+
+
+def test_a_pair_that_comes_by_a_link_again_and_again_is_no_crowd(
+    collection: Study, take_part: Callable[..., str], tmp_path: Path
+) -> None:
+    for _ in range(5):
+        include(collection, take_part(collection))
+    made = release(collection, "1.0.0", tmp_path / "link")
+    assert {row["gender_1"] for row in rows_of(made)} == {None}
+    assert "came by a link" in (made.path / "README.md").read_text()
+    # Beside five of whom it is known that they are five, they are described as well.
+    for number in range(5):
+        include(collection, take_part(collection, f"P{number}"))
+    rows = rows_of(release(collection, "1.1.0", tmp_path / "both"))
+    assert {(row["gender_1"], row["native_language_2"]) for row in rows} == {("female", "fr")}
+
+
+def test_the_card_counts_a_speaker_for_all_they_said() -> None:
+    said = [Description("female", True, "en"), Description("female", False, "fr")]
+    recordings = [
+        Recording(f"r{number}-{turn}", "s", f"c{number}", (), lambda: None, (said[turn],))  # type: ignore[arg-type, return-value]
+        for number in range(5)
+        for turn in (0, 1)
+    ]
+    rows = [
+        {**dict.fromkeys(ROW), "contributor": one.contributor, "session": one.session, "split": "train"}
+        | {"duration_seconds": 1.0, "sample_rate": 16_000, "gender_1": one.speakers[0].gender}
+        | {"native_1": one.speakers[0].native, "native_language_1": one.speakers[0].native_language}
+        for one in with_rare_descriptions_left_out(recordings)
+    ]
+    card = data_card(rows, About("corpus", "A corpus", "1.0.0", "Made up.", "lab@example.org"))
+    for line in ("| female | 5 |", "| no | 5 |", "| yes | 5 |", "| en | 5 |", "| fr | 5 |"):
+        assert line in card
 
 
 def test_a_recording_that_is_gone_stops_the_release_and_leaves_nothing(

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ import soundfile
 from auriscope.errors import AudioFileError, AuriscopeError
 from auriscope.signal.outputs import cannot_write, make_folder, printable, reason
 from auriscope.signal.wave import WaveWriter
+from auriscope.study.cells import without_formula
 
 SPLITS = ("train", "valid", "test")
 MIN_GROUP = 5
@@ -65,6 +67,8 @@ class Recording:
 
     ``open`` gives, as a context manager, the path under which the recording lies. ``month`` is when it was made
     (2026-11), ``settings`` what the browser did to the sound, ``scores`` the blind SI-SNR of separated tracks in dB.
+    ``source`` is our own name for it, for messages only. ``is_told_apart``: whether it is known that the contributor is
+    nobody else of the corpus; who comes by a link again is a new contributor.
     """
 
     name: str
@@ -79,6 +83,8 @@ class Recording:
     settings: Mapping[str, bool | int | None] = field(default_factory=dict)
     scores: tuple[float | None, ...] = ()
     scored_by: str | None = None
+    source: str = ""
+    is_told_apart: bool = True
 
 
 @dataclass(frozen=True)
@@ -115,9 +121,10 @@ class Built:
     splits: Mapping[str, int]
 
     def keep(self) -> None:
-        """Put it in its place."""
+        """Put it in its place, where it outlives a power cut."""
         try:
             self.aside.rename(self.target)
+            _flush(self.target.parent)
         except OSError as error:
             raise cannot_write(self.target, error) from None
 
@@ -141,8 +148,8 @@ def build(recordings: Sequence[Recording], about: About, out: Path) -> Built:
         raise AuriscopeError(f"{printable(target)}: this version is there already; choose another version or folder")
     licence = _licence_text(about)
     make_folder(out)
-    aside = out / f".{target.name}.part"
-    shutil.rmtree(aside, ignore_errors=True)
+    # Two that make the same version at once do not write into one folder.
+    aside = out / f".{target.name}.{secrets.token_hex(4)}.part"
     try:
         aside.mkdir()
         published = with_rare_descriptions_left_out(sorted(recordings, key=lambda one: (one.session, one.name)))
@@ -150,11 +157,15 @@ def build(recordings: Sequence[Recording], about: About, out: Path) -> Built:
         _write(aside / "metadata.csv", _csv(rows))
         _write(aside / "metadata.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         _write(aside / "manifest.csv", _csv([_entry(row) for row in rows]))
-        _write(aside / "README.md", data_card(rows, about))
+        has_strangers = not all(recording.is_told_apart for recording in published)
+        _write(aside / "README.md", data_card(rows, about, has_strangers=has_strangers))
         _write(aside / "LICENSE", licence)
         sums = "".join(f"{_sha256(path)}  {path.relative_to(aside).as_posix()}\n" for path in _files(aside))
         _write(aside / "SHA256SUMS", sums)
-        _flush(aside)
+        # The texts are flushed as they are written.
+        for path in [*aside.joinpath("audio").rglob("*"), aside / "audio", aside]:
+            if path.exists():
+                _flush(path)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise cannot_write(target, error) from None
@@ -190,17 +201,23 @@ def with_rare_descriptions_left_out(recordings: Sequence[Recording], min_group: 
     Of a description that is too rare first the language is left out, then whether it is native, then the gender; the
     speakers without description must be as many as well, so that their silence singles nobody out. Where that cannot
     be, nobody is described.
+
+    A speaker counts once for each thing they said. Who came by a link does not count, because the same pair may have
+    come again and again; they are described where enough others share what they said.
     """
     fields = ("native_language", "native", "gender")
     # Speakers by (contributor, which of the two); what they said, in all their sessions, with this much left out.
     said: dict[tuple[str, int], set[Description]] = {}
+    shown: dict[Description, Description] = {}
     for recording in recordings:
         for index, speaker in enumerate(recording.speakers):
-            said.setdefault((recording.contributor, index), set()).add(speaker)
-    shown = {speaker: speaker for descriptions in said.values() for speaker in descriptions}
+            shown[speaker] = speaker
+            if recording.is_told_apart:
+                said.setdefault((recording.contributor, index), set()).add(speaker)
 
     def groups() -> dict[Description, int]:
-        return Counter(kept for descriptions in said.values() for kept in {shown[one] for one in descriptions})
+        counts = Counter(kept for descriptions in said.values() for kept in {shown[one] for one in descriptions})
+        return {kept: counts[kept] for kept in set(shown.values())}
 
     nothing = Description()
     for name in fields:
@@ -210,7 +227,7 @@ def with_rare_descriptions_left_out(recordings: Sequence[Recording], min_group: 
             for whole, kept in shown.items()
         }
     counts = groups()
-    while 0 < counts.get(nothing, 0) < min_group and len(counts) > 1:
+    while counts.get(nothing, min_group) < min_group and len(counts) > 1:
         smallest = min((one for one in counts if one != nothing), key=lambda one: (counts[one], repr(one)))
         shown = {whole: nothing if kept == smallest else kept for whole, kept in shown.items()}
         counts = groups()
@@ -223,7 +240,7 @@ def _row(recording: Recording, about: About, aside: Path) -> dict[str, Any]:
     folder = aside / "audio" / recording.session
     folder.mkdir(parents=True, exist_ok=True)
     with recording.open() as source:
-        path = write_exactly(source, folder / recording.name, about.audio)
+        path = write_exactly(source, folder / recording.name, about.audio, recording.source or recording.name)
     info = soundfile.info(str(path))
     row: dict[str, Any] = {
         "path": path.relative_to(aside).as_posix(),
@@ -272,21 +289,22 @@ def _entry(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_exactly(source: Path, target: Path, audio: Literal["flac", "wav"]) -> Path:
+def write_exactly(source: Path, target: Path, audio: Literal["flac", "wav"], called: str | None = None) -> Path:
     """Write the samples of a recording, and nothing else of its file, bit for bit; give the path with its suffix.
 
     Floating-point recordings become WAV, because FLAC has no such samples. Raises ``AudioFileError`` for a coding
-    that cannot be kept.
+    that cannot be kept; it names the recording as it is ``called``.
     """
+    shown = printable(called or target.name)
     try:
         with soundfile.SoundFile(source) as file:
             coding, rate, channels = file.subtype, file.samplerate, file.channels
             samples = file.read(dtype="float32" if coding == "FLOAT" else "int32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
-        raise AudioFileError(f"{printable(target.name)}: the recording cannot be read ({reason(error)})") from None
+        raise AudioFileError(f"{shown}: the recording cannot be read ({reason(error)})") from None
     bits = _BITS.get(coding)
     if bits is None or not len(samples):
-        raise AudioFileError(f"{printable(target.name)}: a recording as {coding} cannot be released without loss")
+        raise AudioFileError(f"{shown}: a recording as {coding} cannot be released without loss")
     subtype = {0: "FLOAT", 24: "PCM_24"}.get(bits, "PCM_16")
     path = target.with_suffix(".flac" if audio == "flac" and bits else ".wav")
     if path.suffix == ".flac":
@@ -295,7 +313,7 @@ def write_exactly(source: Path, target: Path, audio: Literal["flac", "wav"]) -> 
         _write_wav(path, samples, rate, channels, subtype)
     kept, _ = soundfile.read(path, dtype=samples.dtype.name, always_2d=True)
     if not np.array_equal(kept, samples, equal_nan=bits == 0):
-        raise AudioFileError(f"{printable(target.name)}: the recording is not the same after it was written")
+        raise AudioFileError(f"{shown}: the recording is not the same after it was written")
     return path
 
 
@@ -308,8 +326,17 @@ def _write_wav(path: Path, samples: npt.NDArray[Any], rate: int, channels: int, 
     writer.close()
 
 
-def data_card(rows: Sequence[Mapping[str, Any]], about: About) -> str:
-    """Give the README of a corpus: what it holds, how it came about, what may be done with it."""
+_LINK = """\
+Of pairs who came by a link it is not known whether they came before: every visit counts as a contributor, so that a
+pair may be in several splits, and none of them counts among the speakers by whom a description becomes common.\
+"""
+
+
+def data_card(rows: Sequence[Mapping[str, Any]], about: About, *, has_strangers: bool = False) -> str:
+    """Give the README of a corpus: what it holds, how it came about, what may be done with it.
+
+    ``has_strangers``: whether some contributors may be the same people.
+    """
     seconds = sum(row["duration_seconds"] for row in rows)
     months = sorted({row["month"] for row in rows if row["month"]})
     period = f"{months[0]} to {months[-1]}" if len(months) > 1 else "".join(months) or "not known"
@@ -341,14 +368,16 @@ def data_card(rows: Sequence[Mapping[str, Any]], about: About) -> str:
         "## Files",
         "",
         "`metadata.csv` and `metadata.jsonl` hold the same rows, one for each recording; `manifest.csv` is the list",
-        "that auriscope's data room reads. Samples are those that were recorded, bit for bit. `blind_si_snr_db_1` and",
-        "`_2` estimate the quality of separated tracks without ground truth. `sha256sum -c SHA256SUMS` checks all.",
+        "that auriscope's data room reads. In `metadata.csv`, a text that a spreadsheet would take for a formula has",
+        "an apostrophe before it. Samples are those that were recorded, bit for bit. `blind_si_snr_db_1` and `_2`",
+        "estimate the quality of separated tracks without ground truth. `sha256sum -c SHA256SUMS` checks all.",
         "",
         "## People",
         "",
         about.names,
-        f"What fewer than {MIN_GROUP} speakers say of themselves is left out. Whoever wants a recording removed writes",
-        f"to {about.contact}; the next version is without it.",
+        f"What fewer than {MIN_GROUP} speakers say of themselves is left out, so are languages that have no code here.",
+        *([_LINK] if has_strangers else []),
+        f"Whoever wants a recording removed writes to {about.contact}; the next version is without it.",
         "",
     ]
     return "\n".join(lines)
@@ -357,13 +386,14 @@ def data_card(rows: Sequence[Mapping[str, Any]], about: About) -> str:
 def _demographics(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     for name, title in (("gender", "Gender"), ("native", "Native"), ("native_language", "Native language")):
-        speakers: dict[tuple[str, int], str] = {}
+        # As the suppression counts: a speaker once for each thing they said.
+        speakers: set[tuple[str, int, str]] = set()
         for row in rows:
             for index in (1, 2):
                 value = row[f"{name}_{index}"]
                 text = {True: "yes", False: "no", None: "not published"}.get(value, value)
-                speakers.setdefault((row["contributor"], index), str(text))
-        counts = Counter(speakers.values())
+                speakers.add((row["contributor"], index, str(text)))
+        counts = Counter(text for _, _, text in speakers)
         if set(counts) - {"not published"}:
             lines += [f"| {title} | speakers |", "|---|---|"]
             lines += [f"| {_cell(value)} | {counts[value]} |" for value in sorted(counts)]
@@ -396,7 +426,9 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _plain(value: object) -> object:
-    return {True: "yes", False: "no", None: ""}.get(value, value) if isinstance(value, bool | None) else value
+    if isinstance(value, bool | None):
+        return {True: "yes", False: "no", None: ""}[value]
+    return without_formula(value) if isinstance(value, str) else value
 
 
 def _write(path: Path, text: str) -> None:
@@ -415,10 +447,9 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _flush(root: Path) -> None:
-    for path in [*_files(root / "audio"), root]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import selectinload
 
 from auriscope.errors import AuriscopeError
@@ -23,6 +23,7 @@ from auriscope.study.corpus import About, Built, Description, Recording, build
 from auriscope.study.ids import now
 from auriscope.study.schema import ConsentText, Release, Score, Session, Setting, Submission
 from auriscope.study.study import Study, audit
+from auriscope.study.words import words
 
 _SALT = "release_salt"
 _LETTERS = "23456789abcdefghjkmnpqrstvwxyz"
@@ -72,6 +73,7 @@ def release(
         )
     salt = _salt(study)
     recordings = _recordings(study, salt)
+    sources = {recording.source for recording in recordings}
     if not recordings:
         raise AuriscopeError("no recording is included yet: reviewers decide that, and payment apart from it")
     language = campaign.languages[0]
@@ -89,7 +91,7 @@ def release(
     )
     built = build(recordings, about, out)
     try:
-        _write_down(study, built, version, actor)
+        _write_down(study, built, sources, version, actor)
         built.keep()
     except BaseException:
         built.discard()
@@ -140,20 +142,25 @@ def _salt(study: Study) -> str:
         return str(setting.value["salt"])
 
 
+def _included(query: Select[Any]) -> Select[Any]:
+    return query.join(Session).where(
+        Submission.use == "included",
+        Session.state.in_(("open", "finished")),
+        Session.consent_sha256.is_not(None),
+    )
+
+
 def _recordings(study: Study, salt: str) -> list[Recording]:
     with study.database.read() as session:
         if not study.database.is_sqlite:
             # All tables as they are at one moment, as on SQLite: nobody is half removed.
             session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         included = session.scalars(
-            select(Submission)
-            .join(Session)
-            .where(
-                Submission.use == "included",
-                Session.state.in_(("open", "finished")),
-                Session.consent_sha256.is_not(None),
+            _included(select(Submission)).options(
+                selectinload(Submission.session).selectinload(Session.contributor),
+                selectinload(Submission.task),
+                selectinload(Submission.score),
             )
-            .options(selectinload(Submission.session), selectinload(Submission.task), selectinload(Submission.score))
         ).all()
         versions = {consent.sha256: consent.version for consent in session.scalars(select(ConsentText))}
     recordings = [_recording(study, salt, submission, versions) for submission in included]
@@ -179,15 +186,18 @@ def _recording(study: Study, salt: str, submission: Submission, versions: Mappin
         settings={ours: _flag(submission.details.get(theirs)) for theirs, ours in _SETTINGS.items()},
         scores=tuple(track.get("blind_si_snr_db") for track in score.tracks) if score else (),
         scored_by=_scored_by(score),
+        source=submission.id,
+        is_told_apart=visit.contributor.external_id is not None,
     )
 
 
 def _description(answers: Mapping[str, Any]) -> Description:
-    gender = answers.get("gender")
+    gender, language = answers.get("gender"), answers.get("native_language")
     return Description(
         gender=None if gender == "undisclosed" else gender,
         native=answers.get("native"),
-        native_language=answers.get("native_language"),
+        # What was written in free words may say more than a language.
+        native_language=language if f"languages.{language}" in words("en") else None,
     )
 
 
@@ -199,8 +209,14 @@ def _scored_by(score: Score | None) -> str | None:
     return None if score is None else f"{score.separator}, {score.estimator}"
 
 
-def _write_down(study: Study, built: Built, version: str, actor: str) -> None:
+def _write_down(study: Study, built: Built, sources: set[str], version: str, actor: str) -> None:
     with study.database.write() as session:
+        # Locked, so that whoever removes a contributor afterwards finds the version among those that hold them.
+        included = session.scalars(_included(select(Submission.id)).with_for_update(of=Submission, read=True))
+        if gone := sources - set(included):
+            raise AuriscopeError(
+                f"{len(gone)} recordings were removed or excluded while the release was made; make it again"
+            )
         known = session.get(Release, version)
         if known is not None:
             if known.sha256 != built.sha256:
