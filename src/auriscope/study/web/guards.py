@@ -135,7 +135,8 @@ class SmallBodies:
 class SameSite:
     """Refuses whatever changes something and was sent by a page of somebody else.
 
-    Forms that a visitor has begun carry a token besides; the one that begins has no cookie yet that one could belong to.
+    Forms of visitors who have begun carry a token besides; the form that begins has no cookie yet that one could belong
+    to.
     """
 
     def __init__(self, app: ASGIApp, public_url: str) -> None:
