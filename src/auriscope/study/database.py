@@ -110,10 +110,15 @@ class Database:
         name: each of them begins when the one before has ended, and sees what that one wrote.
         """
         with self._turn, OrmSession(self._writing, expire_on_commit=False) as session, session.begin():
-            if alone is not None and not self.is_sqlite:
-                session.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _number_of(alone)})
+            if alone is not None:
+                self.alone(session, alone)
             yield session
         self.flush()
+
+    def alone(self, session: OrmSession, name: str) -> None:
+        """Wait for the others of a name in the middle of a writing transaction; it is alone under it to its end."""
+        if not self.is_sqlite:
+            session.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _number_of(name)})
 
     def flush(self) -> None:
         """Return when all that reads have seen so far is on the disk; call it before relying on what another wrote."""

@@ -96,11 +96,11 @@ def remove_contributor(study: Study, contributor_id: str, actor: str) -> Removed
         files = _close(session, visits)
     # Files go before the rows that name them: whatever breaks off in between can be repeated.
     num_files = _delete_files(study, files)
-    with study.database.write(alone=PURGE_DUE) as session:
+    with study.database.write() as session:
         # Who begins just now points to the contributor, and is waited for.
         session.scalars(select(Contributor.id).where(Contributor.id == contributor_id).with_for_update()).all()
         visits = list(session.scalars(_visits_of(contributor_id)))
-        removal, later = _delete(session, visits, actor, "contributor.remove")
+        removal, later = _delete(study, session, visits, actor, "contributor.remove")
         session.execute(delete(Contributor).where(Contributor.id == contributor_id))
         releases = tuple(session.scalars(select(Release.version).order_by(Release.created_at)))
     # A worker may have separated a recording meanwhile, and an upload may just have ended.
@@ -125,12 +125,12 @@ def remove_session(study: Study, session_id: str, actor: str) -> None:
     with study.database.write() as session:
         files = _close(session, [session_id])
     _delete_files(study, files)
-    with study.database.write(alone=PURGE_DUE) as session:
+    with study.database.write() as session:
         contributor_id = session.scalar(select(Session.contributor_id).where(Session.id == session_id))
         if contributor_id is None:
             return
         session.scalars(select(Contributor.id).where(Contributor.id == contributor_id).with_for_update()).all()
-        _, later = _delete(session, [session_id], actor, "session.remove")
+        _, later = _delete(study, session, [session_id], actor, "session.remove")
         if session.scalar(_visits_of(contributor_id).limit(1)) is None:
             session.execute(delete(Contributor).where(Contributor.id == contributor_id))
     _delete_files(study, files | later)
@@ -149,6 +149,12 @@ def purge(study: Study) -> bool:
             if current is not None and current.value == due.value:
                 session.delete(current)
     return is_purged
+
+
+def note_purge(study: Study, session: OrmSession) -> None:
+    """Note that the database is to forget what this transaction deletes; call it at its end."""
+    study.database.alone(session, PURGE_DUE)
+    session.merge(Setting(name=PURGE_DUE, value={"token": new_id("prg")}, changed_at=now()))
 
 
 def is_purge_due(session: OrmSession) -> bool:
@@ -173,7 +179,9 @@ def _files_of(session: OrmSession, visits: Sequence[str]) -> set[str]:
     return {row.storage_key for row in rows} | {f"tracks/{row.id}/" for row in rows}
 
 
-def _delete(session: OrmSession, visits: Sequence[str], actor: str, action: str) -> tuple[Removal, set[str]]:
+def _delete(
+    study: Study, session: OrmSession, visits: Sequence[str], actor: str, action: str
+) -> tuple[Removal, set[str]]:
     """Delete the rows of sessions, log that, note that the database is to be purged, and give what files there were."""
     _wait_for_others(session, visits)
     files = _files_of(session, visits)
@@ -201,7 +209,7 @@ def _delete(session: OrmSession, visits: Sequence[str], actor: str, action: str)
     session.flush()
     counts = {"sessions": removal.num_sessions, "submissions": removal.num_submissions, "votes": removal.num_votes}
     audit(session, actor, action, removal.id, counts)
-    session.merge(Setting(name=PURGE_DUE, value={"token": new_id("prg")}, changed_at=now()))
+    note_purge(study, session)
     return removal, files
 
 
