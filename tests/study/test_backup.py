@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
+import os
 import stat
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -184,13 +189,85 @@ def test_a_damaged_or_cut_backup_is_refused_before_anything_is_written(
         assert [path.name for path in (tmp_path / name).iterdir() if path.name != "server.yaml"] == []
 
 
-@pytest.mark.parametrize("name", ["folder/../../evil", "/etc/evil", "elsewhere/evil"])
+@pytest.mark.parametrize(
+    "name", ["folder/../../evil", "/etc/evil", "elsewhere/evil", "folder//{outside}", "folder/./e"]
+)
 def test_a_backup_that_reaches_out_is_refused(tmp_path: Path, name: str) -> None:
+    members = {
+        "backup.json": json.dumps({"format": 1, "database": "sqlite"}).encode(),
+        name.format(outside=str(tmp_path / "outside")): b"evil",
+    }
+    members["SHA256SUMS"] = "".join(
+        f"{hashlib.sha256(data).hexdigest()}  {key}\n" for key, data in members.items()
+    ).encode()
     with tarfile.open(tmp_path / "evil.tar", "w") as tar:
-        tar.addfile(tarfile.TarInfo(name))
+        for key, data in members.items():
+            entry = tarfile.TarInfo(key)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
     with pytest.raises(AuriscopeError, match="is no backup, or damaged"):
         restore(tmp_path / "evil.tar", tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_a_member_never_leaves_the_folder_by_a_link_that_lies_there(
+    collection: Study, taken: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (collection.folder / "clips").mkdir()
+    (collection.folder / "clips" / "example.wav").write_bytes(b"an example")
+    made = backup(collection, tmp_path / "with-clips.tar")
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "clips").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(AuriscopeError, match=r"clips/example\.wav: lies outside"):
+        restore(made.path, tmp_path / "again")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_storage_that_fails_leaves_a_database_that_can_be_filled_again(
+    collection: Study, taken: Path, another_database: dict[str, str], tmp_path: Path
+) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    # A file in the place of a folder: listed as empty, and nothing can be written into it.
+    (blocked / "recordings").symlink_to(tmp_path / "nowhere" / "at-all")
+    settings = {**another_database, "storage": str(blocked)}
+    with pytest.raises(AuriscopeError, match="cannot be written"):
+        restored(taken, tmp_path / "first", settings)
+    (blocked / "recordings").unlink()
+    assert restored(taken, tmp_path / "second", settings).incomplete == ()
+
+
+def test_what_is_removed_while_it_is_saved_does_not_break_the_backup(
+    collection: Study, take_part: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_part(collection, "P1")
+    finding, gone = collection.storage.local, []
+
+    @contextmanager
+    def find_and_delete(key: str) -> Iterator[Path]:
+        with finding(key) as path:
+            if not gone:
+                gone.append(key)
+                collection.storage.delete(key)
+            yield path
+
+    monkeypatch.setattr(collection.storage, "local", find_and_delete)
+    made = backup(collection, tmp_path / "study.tar")
+    assert (made.num_files, len(gone)) == (1, 1)
+
+
+def test_only_the_owner_reads_what_is_restored(
+    collection: Study, taken: Path, another_database: dict[str, str], tmp_path: Path
+) -> None:
+    before = os.umask(0o022)
+    try:
+        restored(taken, tmp_path / "again", another_database)
+    finally:
+        os.umask(before)
+    lying = [path for path in (tmp_path / "again").rglob("*") if path.is_file() and path.name != "server.yaml"]
+    assert lying
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) & 0o077 for path in lying} == {path.name: 0 for path in lying}
 
 
 def test_nothing_is_overwritten(

@@ -137,9 +137,13 @@ def _fill(study: Study, aside: Path, scratch: Path, out: Path, with_secret: bool
             add_bytes(_SECRETS, study.settings.secret.encode() + b"\n")
         for key in study.storage.keys(""):
             # What was removed since it was listed does not come along.
-            if (found := _opened(study.storage, key)) is not None:
-                with found as stored:
-                    add(f"files/{key}", study.storage.size(key), stored)
+            with ExitStack() as reading:
+                try:
+                    path = reading.enter_context(study.storage.local(key))
+                    stored = reading.enter_context(path.open("rb"))
+                except (AuriscopeError, FileNotFoundError):
+                    continue
+                add(f"files/{key}", os.fstat(stored.fileno()).st_size, stored)
                 num_files += 1
         add_bytes("SHA256SUMS", "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode())
     return num_files
@@ -238,9 +242,12 @@ def restore(file: Path, folder: Path) -> Restored:
     there = sorted(path for path in folder.rglob("*") if not path.is_dir() and path not in allowed)
     if there:
         raise AuriscopeError(f"{printable(folder)}: is not empty ({printable(there[0].name)}); give an empty folder")
-    with ExitStack() as undo, tarfile.open(file, "r:") as tar:
-        num_files = _restore(tar, folder, str(about["database"]), undo)
-        undo.pop_all()
+    try:
+        with ExitStack() as undo, tarfile.open(file, "r:") as tar:
+            num_files = _restore(tar, folder, str(about["database"]), undo)
+            undo.pop_all()
+    except OSError as error:
+        raise cannot_write(folder, error) from None
     study = Study.open(folder)
     try:
         return Restored(folder, num_files, bool(about["has_secret"]), tuple(_incomplete(study)))
@@ -252,6 +259,8 @@ def _restore(tar: tarfile.TarFile, folder: Path, kind: str, undo: ExitStack) -> 
     members = {entry.name: entry for entry in tar.getmembers()}
     for name, entry in members.items():
         target = folder / name.removeprefix("folder/")
+        if name.startswith("folder/") and not target.resolve().is_relative_to(folder.resolve()):
+            raise AuriscopeError(f"{printable(target)}: lies outside of {printable(folder)}; remove the link there")
         if name.startswith("folder/") and not target.exists():
             undo.callback(target.unlink, missing_ok=True)
             _copy(tar, entry, target)
@@ -268,7 +277,7 @@ def _restore(tar: tarfile.TarFile, folder: Path, kind: str, undo: ExitStack) -> 
     storage = open_storage(settings.storage)
     if next(iter(storage.keys("")), None) is not None:
         raise AuriscopeError(f"{printable(settings.storage)}: holds files already; give an empty storage")
-    _restore_database(tar, members[_MEMBERS[kind]], settings.database, undo)
+    _see_that_it_is_empty(settings.database)
     num_files = 0
     for name, entry in members.items():
         if name.startswith("files/"):
@@ -276,17 +285,17 @@ def _restore(tar: tarfile.TarFile, folder: Path, kind: str, undo: ExitStack) -> 
             undo.callback(storage.delete, key)
             _store(tar, entry, storage, key)
             num_files += 1
+    # Last, and in one step: whatever breaks off before leaves the database as empty as it was.
+    _restore_database(tar, members[_MEMBERS[kind]], settings.database, undo)
     return num_files
 
 
-def _restore_database(tar: tarfile.TarFile, entry: tarfile.TarInfo, address: str, undo: ExitStack) -> None:
+def _see_that_it_is_empty(address: str) -> None:
     url = make_url(address)
     if url.get_backend_name() == "sqlite":
         path = Path(url.database or "")
         if path.exists():
             raise AuriscopeError(f"{printable(path)}: is there already; give the address of a new database")
-        undo.callback(path.unlink, missing_ok=True)
-        _copy(tar, entry, path)
         return
     database = Database(address)
     try:
@@ -295,6 +304,15 @@ def _restore_database(tar: tarfile.TarFile, entry: tarfile.TarInfo, address: str
             raise AuriscopeError(f"the database has tables already ({there[0]}); give an empty one")
     finally:
         database.close()
+
+
+def _restore_database(tar: tarfile.TarFile, entry: tarfile.TarInfo, address: str, undo: ExitStack) -> None:
+    url = make_url(address)
+    if url.get_backend_name() == "sqlite":
+        path = Path(url.database or "")
+        undo.callback(path.unlink, missing_ok=True)
+        _copy(tar, entry, path)
+        return
     with tempfile.TemporaryDirectory(prefix="auriscope-restore-") as scratch:
         dump = Path(scratch) / "study.dump"
         _copy(tar, entry, dump)
@@ -342,8 +360,9 @@ def _digested(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> tuple[bytes, str]
 
 def _see_that_it_is_ours(entry: tarfile.TarInfo) -> None:
     parts = PurePosixPath(entry.name).parts
-    known = entry.name in ("backup.json", "SHA256SUMS", *_MEMBERS.values()) or parts[0] in ("folder", "files")
-    if not entry.isreg() or not known or ".." in parts or entry.name.startswith("/"):
+    known = entry.name in ("backup.json", "SHA256SUMS", *_MEMBERS.values()) or parts[:1] in (("folder",), ("files",))
+    is_plain = PurePosixPath(entry.name).as_posix() == entry.name and not entry.name.startswith("/")
+    if not entry.isreg() or not known or ".." in parts or not is_plain:
         raise ValueError(f"it holds {printable(entry.name)}")
 
 
@@ -358,7 +377,8 @@ def _reading(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> Iterator[IO[bytes]
 def _copy(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with _reading(tar, entry) as source:
-        handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if entry.name == _SECRETS else 0o666)
+        # It holds personal data, or the secret.
+        handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
             shutil.copyfileobj(source, file, _BLOCK)
             file.flush()
