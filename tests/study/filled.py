@@ -96,7 +96,7 @@ def fill_collection(
         started = now() - timedelta(days=float(rng.uniform(0, days)))
         with study.database.write() as session:
             visit, _ = begin(study, session, Arrival("prolific", f"WORKER{number}", {"STUDY_ID": "st"}), "en")
-            visit.started_at, visit.state = started, ("finished", "finished", "open", "withdrawn")[number % 4]
+            visit.started_at, visit.state = started, ("finished", "finished", "open", "removed")[number % 4]
             native = [bool(rng.integers(2)) for _ in "ab"]
             nativeness = {2: "both_native", 1: "one_of_each", 0: "both_non_native"}[sum(native)]
             speakers = [

@@ -176,6 +176,5 @@ def test_the_status_is_told_in_lines_and_as_json(tmp_path: Path) -> None:
     assert json.loads(run("status", folder, "--json").stdout)["sessions"] == {
         "open": 0,
         "finished": 0,
-        "withdrawn": 0,
         "removed": 0,
     }

@@ -180,12 +180,12 @@ def test_a_second_vote_on_a_track_does_not_count() -> None:
     assert "3 votes came from raters who had rated the same track before" in found.notes["data"][0]
 
 
-def test_people_who_have_withdrawn_are_not_read(listening: Study, data: Data) -> None:
+def test_people_who_are_being_removed_are_not_read(listening: Study, data: Data) -> None:
     simulation().fill_study(listening, data)
     with listening.database.write() as session:
         visit = session.scalars(select(Session)).first()
         assert visit is not None
-        visit.state = "withdrawn"
+        visit.state = "removed"
         gone = visit.contributor_id
     raters = {vote.rater for vote in read_study(listening).votes}
     assert gone not in raters

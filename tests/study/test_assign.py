@@ -158,10 +158,10 @@ def test_votes_of_an_ended_session_still_count(study: Study) -> None:
     assert sum(ratings(study).values()) == (1 if first.item.role == "trial" else 0)
 
 
-def test_what_a_withdrawn_session_rated_is_rated_again(study: Study) -> None:
+def test_what_a_removed_session_rated_is_rated_again(study: Study) -> None:
     visit = come(study)
     listed(study, visit)
-    answer(study, visit, "withdrawn")
+    answer(study, visit, "removed")
     assert sum(ratings(study).values()) == 0
 
 
@@ -193,7 +193,7 @@ def test_the_order_and_the_parts_follow_from_the_seeds(study: Study) -> None:
         lists.append([(assignment.item.name, assignment.part_order) for assignment in found])
         with study.database.write() as session:
             release(session, visit)
-            session.get_one(Session, visit.id).state = "withdrawn"
+            session.get_one(Session, visit.id).state = "removed"
     assert lists[0] == lists[1]
     assert lists[0] != lists[2]
 

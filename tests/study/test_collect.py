@@ -473,7 +473,7 @@ def test_pairs_of_those_who_left_are_asked_again(
     study = open_study(paired(small), database=database_url)
     campaign = study.campaign
     assert isinstance(campaign, Collection)
-    for state, pair_id in (("withdrawn", "s0+s1"), ("open", "s2+s3"), ("open", "s0+s3")):
+    for state, pair_id in (("removed", "s0+s1"), ("open", "s2+s3"), ("open", "s0+s3")):
         with study.database.write() as session:
             visit, _token = begin(study, session, Arrival(), "en")
             visit.state = state

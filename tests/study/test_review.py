@@ -125,12 +125,12 @@ def test_what_was_begun_comes_first_and_what_was_skipped_last(collection: Study,
     assert claim(collection, reviewers[2]) == ids[2]
 
 
-def test_recordings_of_people_who_withdrew_and_decided_ones_are_not_offered(
+def test_recordings_that_are_being_removed_and_decided_ones_are_not_offered(
     collection: Study, reviewers: list[str]
 ) -> None:
     ids = fill(collection, 2)
     with collection.database.write() as session:
-        session.get_one(Session, session.get_one(Submission, ids[0]).session_id).state = "withdrawn"
+        session.get_one(Session, session.get_one(Submission, ids[0]).session_id).state = "removed"
         decide(session, reviewers[0], ids[1], "payment", "approved")
         decide(session, reviewers[0], ids[1], "use", "included")
     assert claim(collection, reviewers[0]) is None

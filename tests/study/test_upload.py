@@ -172,7 +172,7 @@ def test_of_many_at_once_one_is_kept(collection: Study, sender: Callable[..., An
     assert num_rows(collection) == 1
 
 
-def test_a_session_that_was_withdrawn_meanwhile_keeps_nothing(collection: Study, sender: Callable[..., Any]) -> None:
+def test_a_session_that_was_removed_meanwhile_keeps_nothing(collection: Study, sender: Callable[..., Any]) -> None:
     visitor = sender(collection)
     task = visitor.task()
 
@@ -180,7 +180,7 @@ def test_a_session_that_was_withdrawn_meanwhile_keeps_nothing(collection: Study,
         data = wav(seconds=20)
         yield data[:400_000]
         with collection.database.write() as session:
-            session.get_one(Session, visitor.session_id).state = "withdrawn"
+            session.get_one(Session, visitor.session_id).state = "removed"
         yield data[400_000:]
 
     digest = hashlib.sha256(wav(seconds=20)).hexdigest()

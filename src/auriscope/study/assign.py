@@ -80,7 +80,7 @@ def times_taken(study: Study, session: OrmSession) -> Counter[str]:
         select(Assignment.item_id, func.count())
         .join(Session, Session.id == Assignment.session_id)
         .where(
-            Session.state.not_in(("withdrawn", "removed")),
+            Session.state != "removed",
             or_(
                 Assignment.answered_at.is_not(None),
                 and_(Session.state == "open", Session.started_at >= oldest),

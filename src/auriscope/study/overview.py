@@ -22,7 +22,7 @@ from auriscope.study.storage import FolderStorage
 from auriscope.study.study import Study
 
 DAYS = 30
-_STATES = ("open", "finished", "withdrawn", "removed")
+_STATES = ("open", "finished", "removed")
 _HISTOGRAM_DB = range(-10, 30, 2)
 
 

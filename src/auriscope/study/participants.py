@@ -128,9 +128,9 @@ def begin(study: Study, session: OrmSession, arrival: Arrival, language: str) ->
 
 
 def resume(study: Study, session: OrmSession, token: str) -> Session | None:
-    """Give the session of a cookie; None if there is none, it was removed or withdrawn, or it is too old to go on."""
+    """Give the session of a cookie; None if there is none, it is being removed, or it is too old to go on."""
     visit = session.scalar(select(Session).where(Session.token_sha256 == sha256_of(token)))
-    if visit is None or visit.state in ("withdrawn", "removed"):
+    if visit is None or visit.state == "removed":
         return None
     if visit.state == "open" and visit.started_at < _oldest(study):
         return None

@@ -76,7 +76,7 @@ def _is_pending() -> ColumnElement[bool]:
 
 
 def waiting(votes: Subquery) -> Select[Submission]:
-    """Select the submissions that want another vote, by :func:`tally`: undecided, of people who have not withdrawn."""
+    """Select the submissions that want another vote, by :func:`tally`: undecided, and not being removed."""
     return (
         select(Submission)
         .join(Session, Session.id == Submission.session_id)

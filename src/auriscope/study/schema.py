@@ -110,7 +110,8 @@ class Session(Table):
 
     ``token_sha256`` is the digest of the secret in the visitor's cookie. ``arrival`` is what the platform said of them
     (assignment, study, session). ``answers`` are those of the questionnaire, ``equipment`` what the browser told of the
-    microphone or the headphones. ``state`` is open, finished, withdrawn or removed.
+    microphone or the headphones. ``state`` is open, finished or, while its rows and files are being
+    deleted, removed.
     """
 
     __tablename__ = "sessions"

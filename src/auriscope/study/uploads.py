@@ -239,7 +239,7 @@ class Intake:
                 # A contributor who was removed has no tasks any more.
                 raise Refused("session")
             visit = session.get(Session, self._visit.id)
-            if visit is None or visit.state in ("withdrawn", "removed"):
+            if visit is None or visit.state == "removed":
                 raise Refused("session")
             known = _known(self._study, session, visit, self._upload)
             if known is not None:

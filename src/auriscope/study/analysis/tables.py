@@ -79,7 +79,7 @@ class Data:
 
 
 def read_study(study: Study) -> Data:
-    """Read the votes of a listening study from its database, without those of people who have withdrawn.
+    """Read the votes of a listening study from its database, without those that are being removed.
 
     ``AuriscopeError`` if it is a collection.
     """
@@ -95,7 +95,7 @@ def read_study(study: Study) -> Data:
         )
         .join(Assignment, Assignment.id == Vote.assignment_id)
         .join(Session, Session.id == Assignment.session_id)
-        .where(Session.state.not_in(("withdrawn", "removed")))
+        .where(Session.state != "removed")
         .order_by(Assignment.answered_at, Assignment.id, Vote.part)
     )
     with study.database.read() as session:
