@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +12,11 @@ import pytest
 from sqlalchemy import select
 
 from auriscope.errors import AuriscopeError
+from auriscope.study.analysis import analyse, read_csv, write_analysis
 from auriscope.study.campaign import Prolific
 from auriscope.study.cells import without_formula
 from auriscope.study.crowd import Override, Payout, completion_link, payouts, screen_out_link
+from auriscope.study.database import Database
 from auriscope.study.payments import read_overrides, write_payments
 from auriscope.study.schema import Session, Submission
 from auriscope.study.stamps import stamp_of
@@ -261,6 +265,42 @@ def test_each_platform_gets_its_own_files(collection: Study, take_part: Callable
     assert set(rows) == set(people.values())
     assert rows[people["guest"]]["platform"] == "link"
     assert rows[people["5f1c"]]["decision"] == "wait"
+
+
+def test_only_the_owner_reads_who_is_paid(collection: Study, take_part: Callable[..., str], tmp_path: Path) -> None:
+    take_part(collection, "5f1a")
+    before = os.umask(0o022)
+    try:
+        files = write_payments(collection, all_due(collection), tmp_path)
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files.paths.values()} == {0o600}
+
+
+def test_only_the_owner_reads_who_rated_what(tmp_path: Path) -> None:
+    lines = ["rater,mixture,system,score"]
+    lines += [f"r{n},m{m},{system},{1 + (n + m) % 5}" for n in range(3) for m in range(4) for system in "ab"]
+    (tmp_path / "votes.csv").write_text("\n".join(lines))
+    before = os.umask(0o022)
+    try:
+        paths = write_analysis(analyse(read_csv(tmp_path / "votes.csv")), tmp_path / "out")
+    finally:
+        os.umask(before)
+    tables = [path for path in paths.values() if path.suffix == ".csv"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tables} == {0o600}
+
+
+def test_only_the_owner_reads_a_new_database(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        database = Database(f"sqlite:///{tmp_path / 'study.db'}")
+        database.prepare()
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    database.close()
+    assert "study.db-wal" in modes
+    assert set(modes.values()) == {0o600}
 
 
 def test_a_bonus_is_handed_out_once(collection: Study, take_part: Callable[..., str], tmp_path: Path) -> None:

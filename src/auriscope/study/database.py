@@ -81,7 +81,7 @@ class Database:
         try:
             if self.is_sqlite:
                 if parsed.database:
-                    Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+                    _make_file(parsed.database)
                 self.engine: Engine = create_engine(parsed, connect_args={"timeout": _WAIT_SECONDS}, pool_size=50)
                 _configure_sqlite(self.engine)
             else:
@@ -159,6 +159,16 @@ def _number_of(name: str) -> int:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _make_file(database: str) -> None:
+    """Make the file of a new database for its owner alone; SQLite gives its log the same permissions."""
+    if database == ":memory:" or database.startswith("file:"):
+        return
+    path = Path(database)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        path.touch(mode=0o600, exist_ok=False)
 
 
 def _configure_sqlite(engine: Engine) -> None:

@@ -270,5 +270,7 @@ def _table(names: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
 
 def _write(files: PaymentFiles, out: Path, name: str, text: str) -> None:
     with written_aside(out / name) as path:
+        # It says who is paid what.
+        path.chmod(0o600)
         path.write_text(text, encoding="utf-8")
     files.paths[name] = out / name

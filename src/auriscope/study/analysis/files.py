@@ -28,6 +28,8 @@ def write_analysis(analysis: Analysis, out: Path) -> dict[str, Path]:
             written_aside(paths[name]) as aside,
             aside.open("w", encoding="utf-8", newline="") as stream,
         ):
+            # Some tell what people on crowd platforms did.
+            aside.chmod(0o600)
             writer = csv.writer(stream, lineterminator="\r\n")
             writer.writerow(header)
             writer.writerows([cell(_rounded(value)) for value in row] for row in rows)
