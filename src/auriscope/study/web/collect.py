@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session as OrmSession
 from starlette.exceptions import HTTPException
@@ -21,8 +21,8 @@ from auriscope.study.ids import now
 from auriscope.study.participants import Refused, require_open
 from auriscope.study.prompts import next_pair
 from auriscope.study.schema import Session, Submission, Task
-from auriscope.study.study import Study
-from auriscope.study.web.pages import CsrfDep, StudyDep, VisitDep, page
+from auriscope.study.uploads import campaign_of
+from auriscope.study.web.pages import CsrfDep, StudyDep, VisitDep, Whole, page
 from auriscope.study.web.upload import Problem
 from auriscope.study.words import words
 
@@ -42,11 +42,6 @@ _CHANGE_PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _whole(value: Any) -> Any:
-    # In JSON, 2.0 is an integer too.
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 Rate = Annotated[float, Field(ge=1, le=1_000_000, allow_inf_nan=False)]
 
 
@@ -63,7 +58,7 @@ class Equipment(BaseModel):
     echo_cancellation: bool | None = None
     noise_suppression: bool | None = None
     auto_gain_control: bool | None = None
-    channel_count: Annotated[int, Field(ge=1, le=64), BeforeValidator(_whole)] | None = None
+    channel_count: Annotated[int, Field(ge=1, le=64), Whole] | None = None
     track_sample_rate: Rate | None = None
     sample_rate: Rate
     peak_dbfs: Annotated[float, Field(ge=-200, le=20, allow_inf_nan=False)] | None = None
@@ -94,17 +89,10 @@ class TaskAnswer(BaseModel):
     finished: bool
 
 
-def get_collection(study: Study) -> Collection:
-    """Give the campaign; a listening study has none of these pages."""
-    if not isinstance(study.campaign, Collection):
-        raise HTTPException(404)
-    return study.campaign
-
-
 @router.get("/record", include_in_schema=False)
 def record(request: Request, study: StudyDep, visit: VisitDep) -> Response:
     """Show the page on which the microphone is checked and the sentences are read."""
-    campaign = get_collection(study)
+    campaign = campaign_of(study)
     if visit.state == "finished" or visit.answers is None:
         return RedirectResponse("/next", status_code=303)
     prefix = "collect.js_"
@@ -129,7 +117,7 @@ def record(request: Request, study: StudyDep, visit: VisitDep) -> Response:
 @router.get("/example", include_in_schema=False)
 def example(study: StudyDep, _visit: VisitDep) -> Response:
     """Play the campaign's example of two people who read at once."""
-    campaign = get_collection(study)
+    campaign = campaign_of(study)
     if campaign.example_clip is None or not (path := study.folder / campaign.example_clip).is_file():
         raise HTTPException(404)
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
@@ -145,7 +133,7 @@ def example(study: StudyDep, _visit: VisitDep) -> Response:
 )
 def keep_equipment(study: StudyDep, visit: VisitDep, equipment: Equipment) -> None:
     """Keep what the browser tells of the microphone; a later check replaces an earlier one."""
-    get_collection(study)
+    campaign_of(study)
     require_open(visit)
     processing = ("echo_cancellation", "noise_suppression", "auto_gain_control")
     facts: dict[str, Any] = {
@@ -160,7 +148,7 @@ def keep_equipment(study: StudyDep, visit: VisitDep, equipment: Equipment) -> No
 @router.get("/api/task", responses=_PROBLEMS)
 def current_task(study: StudyDep, visit: VisitDep) -> TaskAnswer:
     """Give the task that waits for its recording; ``task`` is null where the next one has not been made yet."""
-    campaign = get_collection(study)
+    campaign = campaign_of(study)
     with study.database.read() as session:
         return _answer(campaign, session, visit, _waiting(session, visit))
 
@@ -168,7 +156,7 @@ def current_task(study: StudyDep, visit: VisitDep) -> TaskAnswer:
 @router.post("/api/task", dependencies=[CsrfDep], responses=_CHANGE_PROBLEMS)
 def next_task(study: StudyDep, visit: VisitDep) -> TaskAnswer:
     """Give the task that waits for its recording, or make the next one; ``task`` is null when all is done."""
-    campaign = get_collection(study)
+    campaign = campaign_of(study)
     if visit.answers is None:
         raise Refused("form")
     with study.database.write() as session:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import BeforeValidator
 
 from auriscope.study.ids import sha256_of
 from auriscope.study.participants import Refused, resume
@@ -17,6 +18,15 @@ from auriscope.study.study import Study
 from auriscope.study.words import best_language, translator
 
 SESSION_COOKIE = "auriscope_session"
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = BeforeValidator(_whole)
+"""Before an integer's own validator: in JSON, 3.0 is one as 3 is; a text or a truth value is not."""
+
 HERE = Path(__file__).parent
 
 

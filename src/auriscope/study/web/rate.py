@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from itsdangerous import BadSignature
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from auriscope.study import crowd, headphones, rating
@@ -24,7 +24,7 @@ from auriscope.study.rating import Ballot, Progress, RatingError
 from auriscope.study.schema import Assignment, Session
 from auriscope.study.study import Study
 from auriscope.study.web.audio import audio_response
-from auriscope.study.web.pages import CsrfDep, StudyDep, VisitDep, get_visit, page
+from auriscope.study.web.pages import CsrfDep, StudyDep, VisitDep, Whole, get_visit, page
 from auriscope.study.web.upload import Problem
 from auriscope.study.words import translator
 
@@ -65,15 +65,10 @@ class _Given(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-def _whole(value: object) -> object:
-    """In JSON, 3.0 is an integer as 3 is; a text or a truth value is not."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Score = Annotated[int, Field(ge=1, le=5, strict=True), BeforeValidator(_whole)]
-Tone = Annotated[int, Field(ge=1, le=3, strict=True), BeforeValidator(_whole)]
-Attempt = Annotated[int, Field(ge=0, lt=headphones.MAX_ATTEMPTS, strict=True), BeforeValidator(_whole)]
-Plays = Annotated[int, Field(ge=0, le=10_000, strict=True), BeforeValidator(_whole)]
+Score = Annotated[int, Field(ge=1, le=5, strict=True), Whole]
+Tone = Annotated[int, Field(ge=1, le=3, strict=True), Whole]
+Attempt = Annotated[int, Field(ge=0, lt=headphones.MAX_ATTEMPTS, strict=True), Whole]
+Plays = Annotated[int, Field(ge=0, le=10_000, strict=True), Whole]
 Seconds = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False, strict=True)]
 
 
