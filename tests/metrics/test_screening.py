@@ -165,3 +165,21 @@ def test_bt500_is_the_slow_one(seed: int) -> None:
     expected = np.flatnonzero(many & balanced).tolist()
     assert bt500(scores, raters, tracks, 20) == expected
     assert {1, 8} & set(expected)
+
+
+def test_unanimous_raters_are_kept_whatever_they_did_with_gold_items_and_time() -> None:
+    raters, tracks = np.divmod(np.arange(50), 10)
+    failed = (np.repeat(np.arange(5), 3), np.tile([True, False, False], 5))
+    seconds = np.repeat([26.0, 26.0, 26.0, 26.0, 9.0], 10)
+    found = screen(np.full(50, 4), raters, tracks, 5, checks=failed, pages=(raters, tracks, seconds))
+    assert found.num_failed.tolist() == [2] * 5
+    assert found.hurried[4] == 1.0
+    assert found.kept.all()
+
+
+def test_two_raters_do_not_tell_how_long_a_page_takes() -> None:
+    raters, tracks = np.divmod(np.arange(24), 12)
+    scores = np.tile([1, 5, 2, 4, 3, 5, 1, 2, 4, 3, 5, 1], 2)
+    found = screen(scores, raters, tracks, 2, pages=(raters, tracks, np.repeat([12.0, 26.0], 12)))
+    assert found.hurried.tolist() == [0.0, 0.0]
+    assert found.kept.all()

@@ -150,10 +150,14 @@ def intraclass_correlation(scores: Any, raters: Any, targets: Any) -> Intraclass
     if np.linalg.cond(expected / expected.max()) > 1e12 or observed[2] <= 0:
         return nothing
     of_targets, of_raters, rest = (float(value) for value in np.linalg.solve(expected, observed))
-    single = of_targets / (of_targets + of_raters + rest)
-    below = of_targets + (of_raters + rest) / k
-    average = of_targets / below if below > 0 else None
+    # Few votes that hardly overlap can give parts of the variance that no coefficient can be made of.
+    single = _coefficient(of_targets, of_targets + of_raters + rest)
+    average = _coefficient(of_targets, of_targets + (of_raters + rest) / k)
     return IntraclassCorrelation(single, average, k, num_targets, num_raters, is_complete, of_targets, of_raters, rest)
+
+
+def _coefficient(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0 and abs(part) <= whole else None
 
 
 def _scatter(numbers: Array, codes: Any, sizes: Array) -> float:

@@ -27,6 +27,7 @@ Codes = NDArray[np.int64]
 MIN_TRACKS = 4
 """A correlation of fewer tracks says nothing and is not given."""
 
+_NO_VARIANCE = 1e-12
 _CHUNK = 1 << 21
 
 
@@ -290,14 +291,15 @@ def _reliability(rated: RatedTracks, mask: NDArray[np.bool_], *, by_system: bool
     """Give the share of the variance of tracks' opinions that is not the votes' chance."""
     squares = np.bincount(rated.tracks, (rated.scores - rated.opinions[rated.tracks]) ** 2, len(rated.blind))
     spare = float((rated.num_votes[mask] - 1).sum())
-    opinions = rated.opinions[mask]
+    opinions, num_means = rated.opinions[mask], 1
     if by_system:
-        _, codes = np.unique(rated.systems[mask], return_inverse=True)
-        opinions = opinions - (np.bincount(codes, opinions) / np.bincount(codes))[codes]
+        systems, codes = np.unique(rated.systems[mask], return_inverse=True)
+        opinions, num_means = opinions - (np.bincount(codes, opinions) / np.bincount(codes))[codes], len(systems)
     if spare < 1 or mask.sum() < MIN_TRACKS or np.ptp(opinions) == 0:
         return None
     chance = squares[mask].sum() / spare * (1.0 / rated.num_votes[mask]).mean()
-    return float(np.clip(1.0 - chance / opinions.var(ddof=1), 0.0, 1.0))
+    variance = float((opinions - opinions.mean()) @ (opinions - opinions.mean())) / max(len(opinions) - num_means, 1)
+    return float(np.clip(1.0 - chance / variance, 0.0, 1.0))
 
 
 def _resampled_correlations(
@@ -427,10 +429,13 @@ def _variance(resampled: Any, num_clusters: int) -> float:
 
 
 def _interval(value: float, variances: Array, degrees: Array, confidence: float) -> Estimate:
-    """Give Student's interval of a value whose variance has several parts (Satterthwaite, 1946)."""
+    """Give Student's interval of a value whose variance has several parts (Satterthwaite, 1946).
+
+    Votes that do not vary say nothing of how they would vary: there is no interval then, and no p unless the value is 0.
+    """
     total = float(variances.sum())
-    if total <= 0:
-        return Estimate(value, value, value, 1.0 if value == 0 else 0.0)
+    if total <= _NO_VARIANCE:
+        return Estimate(value, None, None, 1.0 if value == 0 else None)
     dof = total**2 / float((variances**2 / np.maximum(degrees, 1)).sum())
     half = float(stats.t.ppf(0.5 + confidence / 2, dof)) * np.sqrt(total)
     p = float(2 * stats.t.sf(abs(value) / np.sqrt(total), dof))

@@ -1,8 +1,8 @@
 """Which raters did not listen, and how well each agrees with the others. A rater's own votes never count in that.
 
 What others say of a track is the mean of their votes, without the rater's own. Whoever says the same as all others is
-never dropped: no rule divides by how much votes vary, and where the others' opinions do not differ nobody can be asked
-to follow them. (Screening by correlation does both: it is undefined for votes that do not vary, and drops everybody
+never dropped, whatever they did with gold items and however quick they were: no rule divides by how much votes vary, and
+where the others' opinions do not differ nobody can be asked to follow them. (Screening by correlation does both: it is undefined for votes that do not vary, and drops everybody
 when all agree.) Raters and tracks are whole numbers from 0. Needs no torch.
 """
 
@@ -24,9 +24,9 @@ _ROUNDS = 3
 class Limits:
     """What the standard screening asks of raters.
 
-    Of gold and trap items, fewer than ``min_failures`` failed, or less than the share ``max_failed``; else votes that
+    Nothing of those whose votes are, in the root of the mean square, at most ``unanimous`` points from the others'. Of gold and trap items, fewer than ``min_failures`` failed, or less than the share ``max_failed``; else votes that
     clearly follow the differences that the others hear. Fewer than the share ``max_hurried`` of pages left in less than
-    ``hurried`` of the time that raters usually take for that item. At least ``min_votes`` votes before opinions are
+    ``hurried`` of the time that raters usually take for that item, if ``min_timed`` raters were timed. At least ``min_votes`` votes before opinions are
     compared at all. A deviation from the others (root of the mean square, without the rater's own bias, in points) of
     no more than ``floor``, or than ``num_deviations`` robust standard deviations above the usual. A slope against the
     others' opinions that, with twice its error, reaches the share ``min_slope`` of the usual slope; that error is
@@ -37,6 +37,8 @@ class Limits:
     max_failed: float = 0.5
     hurried: float = 0.5
     max_hurried: float = 0.5
+    min_timed: int = 3
+    unanimous: float = 0.5
     min_votes: int = 8
     floor: float = 1.25
     num_deviations: float = 4.0
@@ -205,6 +207,8 @@ def _judge(found: Screening, asked: Limits) -> None:
     for rater, reasons in enumerate(found.reasons):
         slope, error = found.slope[rater], found.slope_error[rater]
         compared = bool(enough[rater])
+        if compared and np.hypot(found.bias[rater], found.deviation[rater]) <= asked.unanimous:
+            continue
         checks, failed = int(found.num_checks[rater]), int(found.num_failed[rater])
         # Who hears the same differences as all others has listened, whatever they think of the gold items.
         follows = compared and usual_slope > 0 and slope - 2 * error > needed / 2
@@ -254,9 +258,9 @@ def _hurried(pages: tuple[Any, Any, Any] | None, num_raters: int, asked: Limits)
     order = np.lexsort((seconds, codes))
     starts = np.searchsorted(codes[order], np.arange(codes.max() + 1))
     times = np.bincount(codes)
-    # With two raters the slower one is the usual, with one nobody is faster than they are.
-    usual = seconds[order][starts + times // 2]
-    fast = seconds < asked.hurried * usual[codes]
+    # Of two in the middle the quicker is the usual; a few raters cannot say what is usual.
+    usual = seconds[order][starts + (times - 1) // 2]
+    fast = (seconds < asked.hurried * usual[codes]) & (times >= asked.min_timed)[codes]
     return _share(np.bincount(who, fast, num_raters), np.bincount(who, minlength=num_raters))
 
 

@@ -14,7 +14,7 @@ from scipy import stats
 from auriscope.errors import AuriscopeError
 from auriscope.metrics.agreement import intraclass_correlation, krippendorff_interval, vote_counts
 from auriscope.metrics.opinion import CrossedMeans, Estimate, crossed_means, holm, rank_bounds, t_interval
-from auriscope.metrics.screening import Method, Screening, leave_one_out, screen
+from auriscope.metrics.screening import Limits, Method, Screening, leave_one_out, screen
 from auriscope.study.analysis import blind, words
 from auriscope.study.analysis.results import (
     Analysis,
@@ -356,11 +356,16 @@ def _raters(data: Data, ballots: Ballots, found: Screening, how: Settings, notes
 
 
 def _with_bonuses(raters: list[Rater], amount: float, share: float) -> list[Rater]:
-    """Rank the raters who are kept by their distance from the others; the nearest share gets the amount."""
+    """Rank the raters who are kept by their distance from the others; the nearest share gets the amount.
+
+    A few votes can be near the others' by chance: who was compared on fewer than the rest usually were is not ranked.
+    """
+    compared = [rater.num_compared for rater in raters if not rater.reasons and rater.num_compared]
+    fewest = min(Limits().min_votes, int(np.median(compared))) if compared else 0
     due = sorted(
         (rater.distance, index)
         for index, rater in enumerate(raters)
-        if not rater.reasons and rater.distance is not None
+        if not rater.reasons and rater.distance is not None and rater.num_compared >= fewest
     )
     ahead: Counter[float] = Counter(distance for distance, _ in due)
     rank = 1

@@ -97,8 +97,6 @@ def headline(correlations: Sequence[BlindAgainstOpinion], scale: str) -> tuple[T
         )
     if r.low >= STRONG:
         return "yes", f"The blind score follows closely what people hear ({told})."
-    if (r.value or 0.0) >= STRONG:
-        return "yes", f"The blind score follows what people hear ({told})."
     return "partly", f"The blind score goes with what people hear, but loosely ({told})."
 
 
