@@ -431,7 +431,8 @@ def _variance(resampled: Any, num_clusters: int) -> float:
 def _interval(value: float, variances: Array, degrees: Array, confidence: float) -> Estimate:
     """Give Student's interval of a value whose variance has several parts (Satterthwaite, 1946).
 
-    Votes that do not vary say nothing of how they would vary: there is no interval then, and no p unless the value is 0.
+    Votes that do not vary say nothing of how they would vary: there is no interval then, and no p unless the value
+    is 0.
     """
     total = float(variances.sum())
     if total <= _NO_VARIANCE:

@@ -1,9 +1,10 @@
 """Which raters did not listen, and how well each agrees with the others. A rater's own votes never count in that.
 
 What others say of a track is the mean of their votes, without the rater's own. Whoever says the same as all others is
-never dropped, whatever they did with gold items and however quick they were: no rule divides by how much votes vary, and
-where the others' opinions do not differ nobody can be asked to follow them. (Screening by correlation does both: it is undefined for votes that do not vary, and drops everybody
-when all agree.) Raters and tracks are whole numbers from 0. Needs no torch.
+never dropped, whatever they did with gold items and however quick they were: no rule divides by how much votes vary,
+and where the others' opinions do not differ nobody can be asked to follow them. (Screening by correlation does both: it
+is undefined for votes that do not vary, and drops everybody when all agree.) Raters and tracks are whole numbers from
+0. Needs no torch.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ _ROUNDS = 3
 class Limits:
     """What the standard screening asks of raters.
 
-    Nothing of those whose votes are, in the root of the mean square, at most ``unanimous`` points from the others'. Of gold and trap items, fewer than ``min_failures`` failed, or less than the share ``max_failed``; else votes that
+    Nothing of those whose votes are, in the root of the mean square, at most ``unanimous`` points from the others'. Of
+    gold and trap items, fewer than ``min_failures`` failed, or less than the share ``max_failed``; else votes that
     clearly follow the differences that the others hear. Fewer than the share ``max_hurried`` of pages left in less than
-    ``hurried`` of the time that raters usually take for that item, if ``min_timed`` raters were timed. At least ``min_votes`` votes before opinions are
-    compared at all. A deviation from the others (root of the mean square, without the rater's own bias, in points) of
-    no more than ``floor``, or than ``num_deviations`` robust standard deviations above the usual. A slope against the
-    others' opinions that, with twice its error, reaches the share ``min_slope`` of the usual slope; that error is
-    computed with a spread of votes of at least ``min_spread`` points.
+    ``hurried`` of the time that raters usually take for that item, if ``min_timed`` raters were timed. At least
+    ``min_votes`` votes before opinions are compared at all. A deviation from the others (root of the mean square,
+    without the rater's own bias, in points) of no more than ``floor``, or than ``num_deviations`` robust standard
+    deviations above the usual. A slope against the others' opinions that, with twice its error, reaches the share
+    ``min_slope`` of the usual slope; that error is computed with a spread of votes of at least ``min_spread`` points.
     """
 
     min_failures: int = 2
