@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session as OrmSession
 
 from auriscope.errors import AuriscopeError
-from auriscope.study.ids import new_token, now, sha256_of
+from auriscope.study.ids import LETTERS, new_token, now, sha256_of
 from auriscope.study.schema import Account, Login
 from auriscope.study.study import Study, audit
 
@@ -143,8 +143,7 @@ def generate_password() -> str:
     >>> len(generate_password())
     29
     """
-    letters = "23456789abcdefghjkmnpqrstvwxyz"
-    groups = ("".join(secrets.choice(letters) for _ in range(4)) for _ in range(6))
+    groups = ("".join(secrets.choice(LETTERS) for _ in range(4)) for _ in range(6))
     return "-".join(groups)
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 import yaml
 from sqlalchemy import URL, inspect, make_url, select
@@ -40,7 +40,7 @@ from auriscope.study.database import Database
 from auriscope.study.ids import now
 from auriscope.study.schema import Submission
 from auriscope.study.settings import SECRET_FILE, SERVER_FILE, read_settings
-from auriscope.study.storage import Storage, checked, open_storage
+from auriscope.study.storage import Storage, checked, digest, open_storage
 from auriscope.study.study import Study, write_secret
 
 _FORMAT = 1
@@ -160,13 +160,6 @@ class _Hashing:
         data = self._source.read(size)
         self.digest.update(data)
         return data
-
-
-def _opened(storage: Storage, key: str) -> BinaryIO | None:
-    try:
-        return storage.open(key)
-    except AuriscopeError:
-        return None
 
 
 def _own_files(study: Study, left_out: set[Path]) -> Iterator[Path]:
@@ -404,15 +397,5 @@ def _incomplete(study: Study) -> Iterator[str]:
             select(Submission.id, Submission.storage_key, Submission.sha256).order_by(Submission.id)
         ).all()
     for submission, key, sha256 in acknowledged:
-        if _sha256(study.storage, key) != sha256:
+        if digest(study.storage, key) != sha256:
             yield submission
-
-
-def _sha256(storage: Storage, key: str) -> str | None:
-    if (found := _opened(storage, key)) is None:
-        return None
-    with found as file:
-        hashing = _Hashing(file)
-        while hashing.read(_BLOCK):
-            pass
-        return hashing.digest.hexdigest()

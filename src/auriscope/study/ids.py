@@ -6,7 +6,8 @@ import hashlib
 import secrets
 from datetime import UTC, datetime
 
-_LETTERS = "23456789abcdefghjkmnpqrstvwxyz"
+LETTERS = "23456789abcdefghjkmnpqrstvwxyz"
+"""What names are made of: digits and letters that look like no other."""
 
 
 def new_id(prefix: str) -> str:
@@ -15,7 +16,7 @@ def new_id(prefix: str) -> str:
     >>> new_id("sub")[:4], len(new_id("sub"))
     ('sub_', 24)
     """
-    return f"{prefix}_" + "".join(secrets.choice(_LETTERS) for _ in range(20))
+    return f"{prefix}_" + "".join(secrets.choice(LETTERS) for _ in range(20))
 
 
 def new_token() -> str:

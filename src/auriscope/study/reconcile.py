@@ -6,7 +6,6 @@ after a grace time. A row without its file is never repaired in silence: it is r
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -16,13 +15,12 @@ from datetime import timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session as OrmSession
 
-from auriscope.errors import AuriscopeError
 from auriscope.study.campaign import Collection
 from auriscope.study.ids import now
 from auriscope.study.jobs import Jobs, has_work
 from auriscope.study.removal import is_purge_due, purge
 from auriscope.study.schema import Score, Submission
-from auriscope.study.storage import Entry
+from auriscope.study.storage import Entry, digest
 from auriscope.study.study import Study, audit
 
 LOG = logging.getLogger("auriscope.study")
@@ -93,23 +91,12 @@ def reconcile(
 def _compare(study: Study, rows: object, files: dict[str, Entry], found: Reconciled, *, verify: bool) -> None:
     for submission_id, key, num_bytes, sha256 in rows:  # type: ignore[attr-defined]
         entry = files.get(key)
-        if entry is not None and entry.num_bytes == num_bytes and (not verify or _digest(study, key) == sha256):
+        if entry is not None and entry.num_bytes == num_bytes and (not verify or digest(study.storage, key) == sha256):
             continue
         with study.database.read() as session:
             # Its contributor may have been removed since.
             if session.get(Submission, submission_id) is not None:
                 (found.missing if entry is None else found.damaged).append(submission_id)
-
-
-def _digest(study: Study, key: str) -> str | None:
-    digest = hashlib.sha256()
-    try:
-        with study.storage.open(key) as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except (AuriscopeError, OSError):
-        return None
-    return digest.hexdigest()
 
 
 def _remove_orphans(

@@ -20,13 +20,12 @@ from sqlalchemy.orm import selectinload
 from auriscope.errors import AuriscopeError
 from auriscope.study.campaign import Collection
 from auriscope.study.corpus import About, Built, Description, Recording, build
-from auriscope.study.ids import now
+from auriscope.study.ids import LETTERS, now
 from auriscope.study.schema import ConsentText, Release, Score, Session, Setting, Submission
 from auriscope.study.study import Study, audit
 from auriscope.study.words import words
 
 _SALT = "release_salt"
-_LETTERS = "23456789abcdefghjkmnpqrstvwxyz"
 # Ten of 30 letters: 49 bits, and a check that no two are the same.
 _LENGTH = 10
 _SETTINGS = {
@@ -128,8 +127,8 @@ def pseudonym(salt: str, kind: str, name: str) -> str:
     number = int.from_bytes(hmac.digest(salt.encode(), f"{kind}|{name}".encode(), "sha256"), "big")
     letters = []
     for _ in range(_LENGTH):
-        number, letter = divmod(number, len(_LETTERS))
-        letters.append(_LETTERS[letter])
+        number, letter = divmod(number, len(LETTERS))
+        letters.append(LETTERS[letter])
     return "".join(letters)
 
 

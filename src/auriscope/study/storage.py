@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -90,6 +91,18 @@ def put(storage: Storage, key: str, data: bytes) -> None:
     except BaseException:
         aside.discard()
         raise
+
+
+def digest(storage: Storage, key: str) -> str | None:
+    """Digest a file (SHA-256) in hexadecimal; None if it is not there or cannot be read."""
+    found = hashlib.sha256()
+    try:
+        with storage.open(key) as file:
+            while block := file.read(1 << 20):
+                found.update(block)
+    except (AuriscopeError, OSError):
+        return None
+    return found.hexdigest()
 
 
 def checked(key: str) -> str:
