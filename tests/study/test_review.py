@@ -20,6 +20,7 @@ from auriscope.study.review import (
     decide_all,
     matching,
     release_claim,
+    release_claims,
     suggestion_of,
     tally,
     vote,
@@ -114,7 +115,9 @@ def test_votes_that_agree_are_a_suggestion(
             give(collection, reviewers[len(votes)], name, "good")
 
 
-def test_what_was_begun_comes_first_and_what_was_skipped_last(collection: Study, reviewers: list[str]) -> None:
+def test_what_was_begun_comes_first_and_what_was_skipped_is_left_to_others(
+    collection: Study, reviewers: list[str]
+) -> None:
     ids = fill(collection, 3)
     give(collection, reviewers[0], ids[2], "good")
     assert claim(collection, reviewers[1]) == ids[2]
@@ -123,6 +126,19 @@ def test_what_was_begun_comes_first_and_what_was_skipped_last(collection: Study,
     skipped = claim(collection, reviewers[1], skipped=ids[2])
     assert skipped in ids[:2]
     assert claim(collection, reviewers[2]) == ids[2]
+
+
+def test_the_only_recording_can_be_left_to_others(collection: Study, reviewers: list[str]) -> None:
+    (only,) = fill(collection, 1)
+    assert claim(collection, reviewers[0]) == only
+    assert claim(collection, reviewers[1]) is None
+    with collection.database.write() as session:
+        release_claim(session, reviewers[0], only)
+    assert claim(collection, reviewers[0], skipped=only) is None
+    assert claim(collection, reviewers[1]) == only
+    with collection.database.write() as session:
+        release_claims(session, reviewers[1])
+    assert claim(collection, reviewers[0]) == only
 
 
 def test_recordings_that_are_being_removed_and_decided_ones_are_not_offered(

@@ -106,7 +106,8 @@ def read_manifest(path: Path, scale: str) -> Manifest:
         names[row.name] = where
         rows.append(row)
     if not rows and not problems:
-        raise AuriscopeError(f"{printable(path)}: lists no items yet; write one a line, as the remarks of a new study's items.csv say")
+        cure = "write one a line, as the remarks of a new study's items.csv say"
+        raise AuriscopeError(f"{printable(path)}: lists no items yet; {cure}")
     return Manifest(tuple(rows), tuple(problems))
 
 

@@ -89,7 +89,7 @@ def claim_next(session: OrmSession, account_id: str, *, skipped: str | None = No
     """Give a reviewer the submission to listen to now, and keep it from others for a while; None if there is none.
 
     Who comes back without having voted gets the same one again. Those with a vote come first, then those whose checks
-    have run, then the oldest; ``skipped`` comes last. Needs a writing session.
+    have run, then the oldest. ``skipped`` is left to others. Needs a writing session.
     """
     moment = now()
     votes = tally()
@@ -100,9 +100,8 @@ def claim_next(session: OrmSession, account_id: str, *, skipped: str | None = No
     is_held = (Submission.claimed_by == account_id) & (Submission.claimed_until > moment)
     candidates = session.scalars(
         waiting(votes)
-        .where(~mine, is_free)
+        .where(~mine, is_free, Submission.id != (skipped or ""))
         .order_by(
-            Submission.id == (skipped or ""),
             case((is_held, 0), else_=1),
             func.coalesce(votes.c.num_votes, 0).desc(),
             case((Submission.checked_at.is_(None), 1), else_=0),
@@ -122,6 +121,13 @@ def claim_next(session: OrmSession, account_id: str, *, skipped: str | None = No
         if taken.rowcount:
             return candidate
     return None
+
+
+def release_claims(session: OrmSession, account_id: str) -> None:
+    """Let others have whatever a reviewer was listening to."""
+    session.execute(
+        update(Submission).where(Submission.claimed_by == account_id).values(claimed_by=None, claimed_until=None)
+    )
 
 
 def release_claim(session: OrmSession, account_id: str, submission_id: str) -> None:

@@ -20,6 +20,7 @@ from auriscope.study.exports import READERS_TABLES, tables_for, write_csv
 from auriscope.study.heartbeat import seen_at
 from auriscope.study.ids import now
 from auriscope.study.overview import Figures, figures, opinions
+from auriscope.study.review import release_claims
 from auriscope.study.schema import Account, AuditEntry, Contributor, Session, Setting, Submission
 from auriscope.study.study import audit
 from auriscope.study.web import admin_review, plots
@@ -84,8 +85,10 @@ def login(
 
 
 @router.post("/logout", dependencies=[AdminCsrfDep])
-def logout(request: Request, study: StudyDep, account: AccountDep) -> Response:  # noqa: ARG001
-    """End this browser's login."""
+def logout(request: Request, study: StudyDep, account: AccountDep) -> Response:
+    """End this browser's login, and let others have what was being listened to."""
+    with study.database.write() as session:
+        release_claims(session, account.id)
     log_out(study, request.cookies[ADMIN_COOKIE])
     response = RedirectResponse("/admin/login", status_code=303)
     response.delete_cookie(ADMIN_COOKIE, path="/admin")
