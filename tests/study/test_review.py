@@ -115,9 +115,7 @@ def test_votes_that_agree_are_a_suggestion(
             give(collection, reviewers[len(votes)], name, "good")
 
 
-def test_what_was_begun_comes_first_and_what_was_skipped_is_left_to_others(
-    collection: Study, reviewers: list[str]
-) -> None:
+def test_what_was_begun_comes_first_and_what_was_skipped_waits(collection: Study, reviewers: list[str]) -> None:
     ids = fill(collection, 3)
     give(collection, reviewers[0], ids[2], "good")
     assert claim(collection, reviewers[1]) == ids[2]
