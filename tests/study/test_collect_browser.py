@@ -248,7 +248,7 @@ def test_a_network_lost_in_the_middle_loses_nothing_over_a_reload(
         cable.mend()
         page = browsing.watched(context.new_page())
         page.goto(address)
-        page.get_by_text("1 of 2 recordings have arrived").wait_for()
+        page.get_by_text("Recordings that have arrived: 1 of 2").wait_for()
         page.locator("#check").wait_for()
         assert page.evaluate(STORED) == []
     (submission,) = arrived(collection)
@@ -270,7 +270,7 @@ def test_sending_goes_on_by_itself_when_the_network_is_back(browsing: Any, colle
         page.get_by_text("as soon as there is one").wait_for()
         cable.mend()
         page.context.set_offline(False)
-        page.get_by_text("1 of 2 recordings have arrived").wait_for()
+        page.get_by_text("Recordings that have arrived: 1 of 2").wait_for()
         page.locator("#start").wait_for()
     (submission,) = arrived(collection)
     assert hashlib.sha256(bytes_of(collection, submission)).hexdigest() == kept["digest"]
@@ -295,7 +295,7 @@ def test_a_lost_acknowledgement_is_asked_for_and_nothing_is_sent_twice(
         record(page)
         listen(page)
         page.locator("#send").click()
-        page.get_by_text("1 of 2 recordings have arrived").wait_for()
+        page.get_by_text("Recordings that have arrived: 1 of 2").wait_for()
         page.locator("#start").wait_for()
         assert methods == ["PUT", "GET"]
         assert page.evaluate(STORED) == []
@@ -314,7 +314,7 @@ def test_a_recording_that_was_not_sent_outlives_a_reload(
         page.get_by_text("has not been sent yet").wait_for()
         listen(page)
         page.locator("#send").click()
-        page.get_by_text("1 of 2 recordings have arrived").wait_for()
+        page.get_by_text("Recordings that have arrived: 1 of 2").wait_for()
         (submission,) = arrived(study)
         assert submission.sha256 == second["digest"]
         # The next one needs the microphone again.
@@ -395,7 +395,7 @@ def test_a_recording_ends_at_the_longest_time(browsing: Any, open_study: Callabl
         page.get_by_text("The longest time was reached").wait_for()
         listen(page)
         page.locator("#send").click()
-        page.get_by_text("1 of 2 recordings have arrived").wait_for()
+        page.get_by_text("Recordings that have arrived: 1 of 2").wait_for()
     (submission,) = arrived(study)
     assert submission.num_frames == 2 * submission.sample_rate
 
@@ -430,7 +430,7 @@ def test_a_pair_that_was_recorded_in_another_window_gives_the_next_one(
         record(other)
         listen(other)
         other.locator("#send").click()
-        other.get_by_text("1 of 2 recordings have arrived").wait_for()
+        other.get_by_text("Recordings that have arrived: 1 of 2").wait_for()
         listen(page)
         page.locator("#send").click()
         page.get_by_text("has its recording already").wait_for()
@@ -501,7 +501,7 @@ def test_withdrawal_deletes_on_the_server_and_in_the_browser(
         record(page)
         listen(page)
         page.locator("#send").click()
-        page.get_by_text("1 of 2 recordings have arrived").wait_for()
+        page.get_by_text("Recordings that have arrived: 1 of 2").wait_for()
         page.locator("#start").wait_for()
         assert len(list(study.storage.keys())) == 1
         record(page)

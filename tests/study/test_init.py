@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from auriscope.cli.app import app
 from auriscope.errors import AuriscopeError
-from auriscope.study.campaign import Collection, Listening, read_campaign
+from auriscope.study.campaign import Collection, Listening, placeholders, read_campaign
 from auriscope.study.init import init
 from auriscope.study.schema import Item
 from auriscope.study.settings import Settings, read_settings
@@ -74,6 +74,16 @@ def test_consents_say_what_must_be_said(tmp_path: Path) -> None:
             assert [word for word in needed if word not in consent[language]] == []
             # As many paragraphs in both languages.
             assert consent["en"].count("\n\n") == consent[language].count("\n\n")
+
+
+@pytest.mark.parametrize("kind", ["collection", "listening"])
+def test_what_a_consent_leaves_to_be_filled_in_is_found(tmp_path: Path, kind: str) -> None:
+    init(tmp_path / "study", kind, languages=["en", "fr"])
+    found = placeholders(read_campaign(tmp_path / "study").campaign)
+    assert found == ["[NAME OF YOUR INSTITUTION]", "[SAY WHEN]", "[NOM DE VOTRE INSTITUTION]", "[INDIQUEZ QUAND]"]
+    path = tmp_path / "study" / "campaign.yaml"
+    path.write_text(re.sub(r"\[[A-Z ]+\]", "ours", path.read_text(encoding="utf-8")), encoding="utf-8")
+    assert placeholders(read_campaign(tmp_path / "study").campaign) == []
 
 
 def test_sentences_are_ones_own_by_language(tmp_path: Path) -> None:

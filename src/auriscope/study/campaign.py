@@ -194,6 +194,12 @@ Campaign = Collection | Listening
 _ANY: TypeAdapter[Campaign] = TypeAdapter(Annotated[Campaign, Field(discriminator="kind")])
 
 
+def placeholders(campaign: Campaign) -> list[str]:
+    """Name what a new study leaves to be filled in, such as ``[SAY WHEN]``, and nobody has filled in."""
+    texts = " ".join(campaign.consent_text(language) for language in campaign.languages)
+    return list(dict.fromkeys(re.findall(r"\[[A-Z][A-Z ]{4,}\]", texts)))
+
+
 class Read:
     """A campaign as it was read: the ``campaign``, the ``text`` of its file and its digest ``sha256``."""
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from auriscope.cli.console import emit, one_line_for, say
+from auriscope.cli.console import complain, emit, one_line_for, say
 from auriscope.cli.options import Json
 from auriscope.cli.study.options import Folder, opened
 
@@ -31,8 +31,12 @@ def serve(
     """Serve a study until it is stopped with Ctrl-C; web processes and workers that die are started again."""
     with one_line_for([folder], json=json), opened(folder) as study:
         from auriscope.study import logs, serving
+        from auriscope.study.campaign import placeholders
 
         logs.configure()
+        left = placeholders(study.campaign)
+        if left:
+            complain(f"participants will read {', '.join(left)} in the consent; fill that in in campaign.yaml")
 
         def tell(address: str) -> None:
             if json:
