@@ -116,7 +116,7 @@ def _submissions(session: OrmSession, personal: bool) -> Iterator[Iterable[Any]]
 
 def _sessions(session: OrmSession, personal: bool) -> Iterator[Iterable[Any]]:
     yield [
-        "session", "contributor", "platform", "language", "state", "started_at", "seen_at", "finished_at",
+        "session", "contributor", "platform", "language", "state", "started_at", "finished_at",
         "consent_version", "consent_sha256", "consented_at", "num_submissions", "num_rated",
         *(["external_id", "arrival", "answers", "equipment"] if personal else []),
     ]  # fmt: skip
@@ -134,7 +134,7 @@ def _sessions(session: OrmSession, personal: bool) -> Iterator[Iterable[Any]]:
     )
     for visit, person, version, num_submissions, num_rated in _rows(session, query):
         yield [
-            visit.id, person.id, person.platform, visit.language, visit.state, visit.started_at, visit.seen_at,
+            visit.id, person.id, person.platform, visit.language, visit.state, visit.started_at,
             visit.finished_at, version, visit.consent_sha256, visit.consented_at, num_submissions, num_rated,
             *([person.external_id, visit.arrival, visit.answers, visit.equipment] if personal else []),
         ]  # fmt: skip

@@ -131,7 +131,6 @@ class Session(Table):
     seed: Mapped[int] = mapped_column(BigInteger)
     state: Mapped[str] = mapped_column(default="open")
     started_at: Mapped[datetime] = mapped_column(default=now)
-    seen_at: Mapped[datetime] = mapped_column(default=now)
     finished_at: Mapped[datetime | None]
 
     contributor: Mapped[Contributor] = relationship(back_populates="sessions")

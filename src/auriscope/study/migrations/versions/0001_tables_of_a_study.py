@@ -129,7 +129,6 @@ def upgrade() -> None:
         sa.Column("seed", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.String(length=200), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["consent_sha256"], ["consent_texts.sha256"], name=op.f("fk_sessions_consent_sha256")),
         sa.ForeignKeyConstraint(["contributor_id"], ["contributors.id"], name=op.f("fk_sessions_contributor_id")),
