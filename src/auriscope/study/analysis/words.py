@@ -153,6 +153,9 @@ def _finding_on_ranks(analysis: Analysis) -> str:
     first = analysis.ranks[0]
     if len(analysis.ranks) == 1:
         return f"The one system, {first.system}, has a mean opinion of {number(first.mean)}."
+    equal = [rank.system for rank in analysis.ranks if rank.mean == first.mean]
+    if len(equal) > 1:
+        return f"{listed(equal)} have the same mean opinion ({number(first.mean)})."
     rivals = [rank.system for rank in analysis.ranks[1:] if rank.best == 1]
     if not rivals:
         return f"{first.system} is rated best, and clearly so ({number(first.mean)})."
@@ -174,7 +177,7 @@ def notes_on_means(rows: Sequence[MeanOpinion]) -> list[str]:
         elif row.num_mixtures == 1:
             lines.append(f"{row.system} was rated on one mixture: its interval holds for this mixture, by any rater.")
         elif max(row.counts) == row.num_votes:
-            lines.append(f"All votes on {row.system} are the same, so its interval has no width.")
+            lines.append(f"All votes on {row.system} are the same, so there is no interval.")
         elif min(row.num_raters, row.num_mixtures) < 5:
             lines.append(
                 f"{row.system} has votes of {count(row.num_raters, 'rater')} on {count(row.num_mixtures, 'mixture')}: "

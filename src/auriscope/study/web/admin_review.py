@@ -224,7 +224,9 @@ def _facts(study: Study, session: OrmSession, account: Account, submission_id: s
         "score": score,
         "tracks": tracks,
         "answers": answers_of(visit),
-        "settings": {name: _plain(value) for name, value in submission.details.items() if value is not None},
+        "settings": {
+            _SETTINGS.get(name, name): _plain(value) for name, value in submission.details.items() if value is not None
+        },
     }
 
 
@@ -232,18 +234,42 @@ def _link(study: Study, account: Account, storage_key: str) -> str:
     return f"/admin/audio/{audio_token(study, storage_key, account.id)}"
 
 
+# What a check's value is measured in, and on which side of the limit it passes.
+_UNITS = {
+    "silence": ("dBFS", "at least"),
+    "clipping": ("of the samples", "at most"),
+    "duration": ("s", ""),
+    "one_voice": ("probability of two voices", "at least"),
+    "level_balance": ("dB between the tracks", "at most"),
+    "duplicate": ("alike", "below"),
+}
+_SETTINGS = {
+    "echoCancellation": "Echo cancellation",
+    "noiseSuppression": "Noise suppression",
+    "autoGainControl": "Automatic gain",
+    "sampleRate": "Microphone's rate, Hz",
+    "channelCount": "Microphone's channels",
+    "recorded_at": "Recorded",
+    "listened": "Listened to before sending",
+}
+
+
 def _checks(checks: dict[str, Any] | None) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": name.replace("_", " "),
-            "ok": finding.get("ok"),
-            "value": _plain(finding.get("value")),
-            "limit": _plain(finding.get("limit")),
-            "of": finding.get("of"),
-        }
-        for name, finding in (checks or {}).items()
-        if isinstance(finding, dict)
-    ]
+    made = []
+    for name, finding in (checks or {}).items():
+        if isinstance(finding, dict):
+            unit, side = _UNITS.get(name, ("", ""))
+            value, limit = _plain(finding.get("value")), _plain(finding.get("limit"))
+            made.append(
+                {
+                    "name": name.replace("_", " "),
+                    "ok": finding.get("ok"),
+                    "value": value if finding.get("value") is None else f"{value} {unit}".rstrip(),
+                    "limit": f"{side} {limit}".lstrip(),
+                    "of": finding.get("of"),
+                }
+            )
+    return made
 
 
 def _plain(value: Any) -> str:
