@@ -33,7 +33,7 @@ def files_in(folder: Path) -> list[str]:
 
 
 def test_the_commands_are_those_of_the_design() -> None:
-    assert tuple(get_command(app).commands) == COMMANDS
+    assert tuple(get_command(app).commands) == (*COMMANDS, "study")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
