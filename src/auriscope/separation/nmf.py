@@ -126,7 +126,7 @@ def factorize(
     for _ in range(num_iterations):
         if learn_dictionary:
             _update_dictionary(matrix, w, h, divergence, room)
-        _update_activations(matrix, w, h, divergence, facts or _dictionary_facts(matrix, w, divergence), room)
+        _update_activations(matrix, w, h, divergence, facts or _dictionary_facts(matrix, w, divergence, room[4]), room)
     reached = divergence_of(whole, _product(w, h).view_as(whole), divergence)
     return Factors(w.reshape(batch, size, -1), h.reshape(batch, -1, frames), reached)
 
@@ -212,10 +212,12 @@ def _update_dictionary(matrix: Tensor, w: Tensor, h: Tensor, divergence: str, ro
         torch.threshold_(w, _SMALLEST_FACTOR, 0)
 
 
-def _dictionary_facts(matrix: Tensor, w: Tensor, divergence: str) -> tuple[Tensor, ...]:
-    """What the update of the activations needs of the dictionary alone."""
+def _dictionary_facts(
+    matrix: Tensor, w: Tensor, divergence: str, numerator: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    """What the update of the activations needs of the dictionary alone; ``numerator`` is where its own may be put."""
     if divergence == "euclidean":
-        return _product(w.mT, matrix), _product(w.mT, w)
+        return _product(w.mT, matrix, numerator), _product(w.mT, w)
     if divergence == "kullback-leibler":
         total = w.sum(-2).unsqueeze(-1)
         return (torch.where(total == 0, 1.0, total),)
@@ -227,7 +229,9 @@ def _update_activations(
 ) -> None:
     numerator, denominator = room[4:]
     if divergence == "euclidean":
-        h *= _quotient(numerator.copy_(facts[0]), _product(facts[1], h, denominator))
+        if facts[0] is not numerator:
+            numerator.copy_(facts[0])
+        h *= _quotient(numerator, _product(facts[1], h, denominator))
         return
     for tile in _tiles(matrix):
         part = h[..., tile]
