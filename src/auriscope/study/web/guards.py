@@ -70,11 +70,15 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-class RequestLog:
-    """Writes one JSON line per request: method, route, status, milliseconds; no address, no query, no name."""
+class Watch:
+    """Lets requests pass, and hears of each when it has been answered: :meth:`answered`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Take note of a request, by its route and never by its address; one that failed has status 500."""
+        raise NotImplementedError
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -92,15 +96,23 @@ class RequestLog:
         try:
             await self._app(scope, receive, watch)
         finally:
-            route = scope.get("route")
-            line = {
-                "event": "request",
-                "method": scope["method"],
-                "route": getattr(route, "path", "unmatched"),
-                "status": status,
-                "milliseconds": round(1000 * (time.perf_counter() - start), 1),
-            }
-            LOG.info(json.dumps(line))
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self.answered(scope["method"], route, status, time.perf_counter() - start)
+
+
+class RequestLog(Watch):
+    """Writes one JSON line per request: method, route, status, milliseconds; no address, no query, no name."""
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Write the line."""
+        line = {
+            "event": "request",
+            "method": method,
+            "route": route,
+            "status": status,
+            "milliseconds": round(1000 * seconds, 1),
+        }
+        LOG.info(json.dumps(line))
 
 
 class SmallBodies:

@@ -16,7 +16,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from pydantic import BaseModel
 from sqlalchemy import func, select
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from auriscope.errors import AuriscopeError
 from auriscope.study import heartbeat
@@ -27,6 +27,7 @@ from auriscope.study.review import tally, waiting
 from auriscope.study.schema import Session, Submission, Vote
 from auriscope.study.storage import FolderStorage
 from auriscope.study.study import Study
+from auriscope.study.web.guards import Watch
 from auriscope.study.web.pages import StudyDep
 
 LOG = logging.getLogger("auriscope.study")
@@ -189,31 +190,16 @@ def _count(session: Any, table: Any) -> int:
     return session.scalar(select(func.count()).select_from(table)) or 0
 
 
-class MeasureRequests:
+class MeasureRequests(Watch):
     """Counts every request by its route, never by its address, so that keys and tokens are no labels."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+        super().__init__(app)
+        self._metrics = metrics
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        start, status = time.perf_counter(), 500
-
-        async def watch(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watch)
-        finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            self._metrics.observe(method, route, status, time.perf_counter() - start)
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count it."""
+        self._metrics.observe(method if method in _METHODS else "other", route, status, seconds)
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
