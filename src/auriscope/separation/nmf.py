@@ -120,6 +120,9 @@ def factorize(
     if batch == 1:
         # The product of two matrices is quicker than that of two batches of one: see _product.
         matrix, w, h = matrix[0], w[0], h[0]
+    if divergence == "euclidean":
+        # Frame by frame in memory: so the BLAS is a tenth quicker at both products with the matrix.
+        h = h.mT.contiguous().mT
     room = _room(matrix, w, h, divergence)
     # Of a dictionary that stays, what the activations' update needs of it alone is worked out once.
     facts = None if learn_dictionary else _dictionary_facts(matrix, w, divergence)
@@ -217,7 +220,8 @@ def _dictionary_facts(
 ) -> tuple[Tensor, ...]:
     """What the update of the activations needs of the dictionary alone; ``numerator`` is where its own may be put."""
     if divergence == "euclidean":
-        return _product(w.mT, matrix, numerator), _product(w.mT, w)
+        turned = None if numerator is None else numerator.mT
+        return _product(matrix.mT, w, turned).mT, _product(w.mT, w)
     if divergence == "kullback-leibler":
         total = w.sum(-2).unsqueeze(-1)
         return (torch.where(total == 0, 1.0, total),)
@@ -229,9 +233,10 @@ def _update_activations(
 ) -> None:
     numerator, denominator = room[4:]
     if divergence == "euclidean":
-        if facts[0] is not numerator:
+        if facts[0].data_ptr() != numerator.data_ptr():
             numerator.copy_(facts[0])
-        h *= _quotient(numerator, _product(facts[1], h, denominator))
+        _product(h.mT, facts[1], denominator.mT)  # The Gram matrix is symmetric.
+        h *= _quotient(numerator, denominator)
         return
     for tile in _tiles(matrix):
         part = h[..., tile]
