@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from auriscope.nn.masks import choice, length_mask
 from auriscope.pretrained.model import Model
-from auriscope.separation.layers import choice, length_mask
 from auriscope.separation.spectral import rms_level
 from auriscope.signal.stft import STFT
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from auriscope.nn.masks import choice, length_mask
 from auriscope.separation.kernels import ChannelPReLU, ShiftedDepthwiseConv
 from auriscope.separation.layers import (
     ACTIVATIONS,
@@ -19,8 +20,6 @@ from auriscope.separation.layers import (
     Encoder,
     GlobalLayerNorm,
     MaskingModel,
-    choice,
-    length_mask,
 )
 
 _NORMS: dict[str, type[nn.Module]] = {

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from auriscope.nn.masks import length_mask
 from auriscope.pretrained.model import Model
-from auriscope.separation.layers import ChannelLayerNorm, length_mask
+from auriscope.separation.layers import ChannelLayerNorm
 from auriscope.separation.spectral import rms_level
 from auriscope.signal.stft import make_window, stft
 from auriscope.training.task import Batch

@@ -13,11 +13,12 @@ from torch.nn.utils import parametrize
 
 from auriscope.metrics.pit import best_permutation, permute
 from auriscope.metrics.ratios import is_silent, snr
+from auriscope.nn.masks import length_mask
 from auriscope.separation.convtasnet import ConvTasNetConfig, TemporalConvBlock
 from auriscope.separation.deepclustering import affinity_loss
 from auriscope.separation.denseunet import DenseLayer, DenseUNet
 from auriscope.separation.kmeans import kmeans
-from auriscope.separation.layers import GlobalLayerNorm, length_mask
+from auriscope.separation.layers import GlobalLayerNorm
 from auriscope.separation.spectral import SpectralModel, rms_level
 from auriscope.training.task import Batch
 

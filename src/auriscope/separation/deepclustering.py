@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from auriscope.nn.masks import choice, length_mask
 from auriscope.separation.kmeans import kmeans
-from auriscope.separation.layers import choice, length_mask
 from auriscope.separation.spectral import RecurrentStack, SpectralModel, log_magnitude, rms_level
 from auriscope.training.task import Batch
 

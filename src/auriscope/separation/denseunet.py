@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from auriscope.separation.layers import GlobalLayerNorm, length_mask
+from auriscope.nn.masks import length_mask
+from auriscope.separation.layers import GlobalLayerNorm
 
 
 class DenseUNet(nn.Module):

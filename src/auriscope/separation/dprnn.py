@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from auriscope.nn.masks import choice, run_recurrent
 from auriscope.separation.kernels import project
 from auriscope.separation.layers import (
     ChannelLayerNorm,
@@ -19,8 +20,6 @@ from auriscope.separation.layers import (
     Encoder,
     GlobalLayerNorm,
     MaskingModel,
-    choice,
-    run_recurrent,
 )
 
 _NORMS: dict[str, type[GlobalLayerNorm | ChannelLayerNorm]] = {"global": GlobalLayerNorm, "channel": ChannelLayerNorm}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from auriscope.nn.masks import choice, length_mask, run_recurrent
 from auriscope.separation.layers import (
     ACTIVATIONS,
     ChannelLayerNorm,
@@ -17,11 +18,8 @@ from auriscope.separation.layers import (
     Encoder,
     GlobalLayerNorm,
     MaskingModel,
-    choice,
-    length_mask,
     overlap_add,
     run_in_slices,
-    run_recurrent,
     split_chunks,
 )
 

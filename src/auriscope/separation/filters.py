@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from auriscope.separation.layers import Decoder, Encoder, choice
+from auriscope.nn.masks import choice
+from auriscope.separation.layers import Decoder, Encoder
 from auriscope.separation.tasnet import harmonic_basis
 
 INITIAL_FILTERS = ("random", "harmonic")

@@ -30,8 +30,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from auriscope.errors import AuriscopeError
+from auriscope.nn.masks import choice, length_mask
 from auriscope.separation.fitted import FittedSeparator, finite, join_in_time
-from auriscope.separation.layers import choice, length_mask
 
 ALGORITHMS = ("parallel", "deflation", "infomax", "extended_infomax")
 CONTRASTS = ("logcosh", "exp", "cube")

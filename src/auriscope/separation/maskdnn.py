@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auriscope.metrics.pit import pit_pairwise
-from auriscope.separation.layers import choice, run_recurrent
+from auriscope.nn.masks import choice, run_recurrent
 from auriscope.separation.spectral import SpectralModel, log_magnitude, rms_level
 from auriscope.training.task import Batch
 

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from auriscope.errors import AuriscopeError
+from auriscope.nn.masks import choice, length_mask
 from auriscope.separation.fitted import FittedSeparator, finite
-from auriscope.separation.layers import choice, length_mask
 from auriscope.signal.stft import STFT
 
 DIVERGENCES = ("euclidean", "kullback-leibler", "itakura-saito")

@@ -9,14 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from auriscope.separation.layers import (
-    Decoder,
-    Encoder,
-    GlobalLayerNorm,
-    MaskingModel,
-    length_mask,
-    run_in_slices,
-)
+from auriscope.nn.masks import length_mask
+from auriscope.separation.layers import Decoder, Encoder, GlobalLayerNorm, MaskingModel, run_in_slices
 from auriscope.separation.sepformer import TransformerPath
 
 # SpeechBrain's, where it normalises what a transformer gives.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from auriscope.nn.masks import length_mask
 from auriscope.separation.kernels import project
 from auriscope.separation.layers import (
     Chunking,
@@ -19,7 +20,6 @@ from auriscope.separation.layers import (
     Encoder,
     GlobalLayerNorm,
     MaskingModel,
-    length_mask,
 )
 
 

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from auriscope.metrics.pit import permute, pit_pairwise, pit_si_snr
 from auriscope.metrics.ratios import is_silent
+from auriscope.nn.masks import choice
 from auriscope.separation.deepclustering import dominant_talker, whitened_loss
-from auriscope.separation.layers import choice
 from auriscope.separation.spectral import RecurrentStack, SpectralModel, log_magnitude, rms_level
 from auriscope.training.task import Batch
 

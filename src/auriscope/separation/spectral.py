@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from auriscope.nn.masks import length_mask, run_recurrent
 from auriscope.pretrained.model import Model
-from auriscope.separation.layers import length_mask, run_recurrent
 from auriscope.signal.stft import STFT
 
 

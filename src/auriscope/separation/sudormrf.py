@@ -9,16 +9,9 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from auriscope.nn.masks import choice, length_mask
 from auriscope.separation.kernels import ChannelPReLU, DepthwiseConv, add_upsampled
-from auriscope.separation.layers import (
-    ACTIVATIONS,
-    Decoder,
-    Encoder,
-    GlobalLayerNorm,
-    MaskingModel,
-    choice,
-    length_mask,
-)
+from auriscope.separation.layers import ACTIVATIONS, Decoder, Encoder, GlobalLayerNorm, MaskingModel
 
 _VARIANTS = ("original", "improved")
 _KERNEL_SIZE = 5

@@ -9,14 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from auriscope.separation.layers import (
-    ChannelLayerNorm,
-    Decoder,
-    Encoder,
-    MaskingModel,
-    choice,
-    run_recurrent,
-)
+from auriscope.nn.masks import choice, run_recurrent
+from auriscope.separation.layers import ChannelLayerNorm, Decoder, Encoder, MaskingModel
 
 
 @dataclass(frozen=True)

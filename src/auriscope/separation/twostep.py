@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from auriscope.metrics.pit import pit_si_snr
 from auriscope.metrics.ratios import is_silent, si_snr
+from auriscope.nn.masks import choice, length_mask
 from auriscope.separation.convtasnet import ConvTasNetConfig, TemporalConvMasker
 from auriscope.separation.filters import begin_harmonic, check_initial_filters
-from auriscope.separation.layers import ACTIVATIONS, Decoder, Encoder, MaskingModel, choice, length_mask
+from auriscope.separation.layers import ACTIVATIONS, Decoder, Encoder, MaskingModel
 from auriscope.separation.objectives import pit_objective
 from auriscope.separation.spectral import rms_level
 from auriscope.training.task import Batch

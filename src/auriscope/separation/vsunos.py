@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from auriscope.nn.masks import choice, length_mask, run_recurrent
 from auriscope.pretrained.model import Model
 from auriscope.separation.layers import (
     ACTIVATIONS,
@@ -19,10 +20,7 @@ from auriscope.separation.layers import (
     DualPathBlock,
     Encoder,
     GlobalLayerNorm,
-    choice,
-    length_mask,
     overlap_add,
-    run_recurrent,
     split_chunks,
 )
 from auriscope.separation.objectives import pit_objective

@@ -13,10 +13,11 @@ from torch.nn import functional as F
 from auriscope.errors import RecipeError
 from auriscope.metrics.pit import pairwise, pit_pairwise
 from auriscope.metrics.ratios import is_silent, snr
+from auriscope.nn.masks import choice, length_mask
 from auriscope.pretrained.model import Model
 from auriscope.separation.filters import begin_harmonic, check_initial_filters
 from auriscope.separation.kmeans import kmeans
-from auriscope.separation.layers import ChannelLayerNorm, Decoder, Encoder, choice, length_mask
+from auriscope.separation.layers import ChannelLayerNorm, Decoder, Encoder
 from auriscope.separation.objectives import clip_db, pit_objective
 from auriscope.separation.spectral import rms_level
 from auriscope.training.task import Batch

@@ -1,0 +1,154 @@
+"""What every recogniser is to training and decoding: an encoder, and CTC, a decoder with attention, or both, on it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from auriscope.pretrained.model import Model
+from auriscope.text.tokenizer import Tokenizer, TokenKind
+
+ENGLISH = "ABCDEFGHIJKLMNOPQRSTUVWXYZ' "
+
+
+@dataclass(frozen=True)
+class RecognizerConfig:
+    """What the configuration of every recogniser begins with: the sample rate, the features and the tokens.
+
+    ``tokens``, ``token_kind`` and ``token_scores`` are those of :class:`~auriscope.text.tokenizer.Tokenizer`;
+    by default the capital letters of English with apostrophe and space.
+    """
+
+    sample_rate: int = 16_000
+    num_mels: int = 80
+    tokens: tuple[str, ...] = ("<blank>", "<eos>", *ENGLISH)
+    token_kind: TokenKind = "characters"
+    token_scores: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What an encoder makes of a batch: ``states`` (batch, frames, dim), of which ``frame_lengths`` (batch,) are valid.
+
+    ``frame_seconds`` is the time from one frame to the next.
+    """
+
+    states: Tensor
+    frame_lengths: Tensor
+    frame_seconds: float
+
+    def keep(self, utterances: Tensor) -> Encoded:
+        """The utterances of these numbers alone, (n,) int64."""
+        return Encoded(self.states[utterances], self.frame_lengths[utterances], self.frame_seconds)
+
+
+class Recognizer(Model):
+    """Base of every recogniser: waveform to features to encoder states, and from there to tokens.
+
+    ``has_ctc`` and ``has_decoder`` say which of the two ways to the tokens a model has. With CTC: :meth:`ctc_logits`.
+    With a decoder: :meth:`decoder_logits` for training and, token by token for a beam of prefixes of every utterance,
+    :meth:`start`, :meth:`step`, :meth:`select` and :meth:`keep`. Rows of the beam are ordered (batch, beam).
+    """
+
+    has_ctc: bool = False
+    has_decoder: bool = False
+    maskable: ClassVar[bool] = True
+    """Whether padding changes nothing; other models are batched by equal length only."""
+    unexportable: ClassVar[str] = "the number of frames and tokens is data"
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokens of the configuration."""
+        config = self.config
+        return Tokenizer(config.tokens, config.token_kind, config.token_scores)
+
+    @abstractmethod
+    def features(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Turn waveforms (batch, time) into features (batch, frames, channels) and frame lengths (batch,)."""
+
+    @abstractmethod
+    def encode_features(self, features: Tensor, frame_lengths: Tensor) -> Encoded:
+        """Encode features (batch, frames, channels)."""
+
+    def encode(self, waveform: Tensor, lengths: Tensor | None = None) -> Encoded:
+        """Encode waveforms (batch, time), of which ``lengths`` (batch,) samples are valid."""
+        return self.encode_features(*self.features(waveform, lengths))
+
+    def ctc_logits(self, encoded: Encoded) -> Tensor:
+        """Logits (batch, frames, tokens) of CTC, the blank being token ``tokenizer.blank_id``."""
+        raise NotImplementedError(f"{self.name} has no CTC")
+
+    def decoder_logits(self, encoded: Encoded, tokens: Tensor) -> Tensor:
+        """Teacher forcing: logits (batch, tokens, classes) of what follows each of the tokens (batch, tokens).
+
+        The first of ``tokens`` is the beginning of the sentence; behind an utterance's end they may be anything.
+        """
+        raise NotImplementedError(f"{self.name} has no decoder")
+
+    def start(self, encoded: Encoded, beam_size: int) -> Any:
+        """Make the decoder's state before the first token, for ``beam_size`` prefixes of each utterance."""
+        raise NotImplementedError(f"{self.name} has no decoder")
+
+    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any, Tensor | None]:
+        """Read a token of each prefix, (batch, beam), and say what may follow.
+
+        Returns log-probabilities (batch, beam, classes), the new state, and where there is one the attention over the
+        frames (batch, beam, frames), which sums to 1.
+        """
+        raise NotImplementedError(f"{self.name} has no decoder")
+
+    def select(self, state: Any, parents: Tensor) -> Any:
+        """Reorder the prefixes of every utterance: new prefix k is what ``parents`` (batch, beam) names."""
+        raise NotImplementedError(f"{self.name} has no decoder")
+
+    def keep(self, state: Any, utterances: Tensor) -> Any:
+        """Keep the utterances of these numbers alone, (n,) int64: the others are done."""
+        raise NotImplementedError(f"{self.name} has no decoder")
+
+    def losses(
+        self,
+        encoded: Encoded,
+        tokens: Tensor,
+        token_lengths: Tensor,
+        *,
+        ctc_weight: float = 0.3,
+        label_smoothing: float = 0.0,
+    ) -> dict[str, Tensor]:
+        """Losses of a batch, each per utterance and averaged: ``ctc``, ``decoder`` (per token), and ``loss`` of both.
+
+        Shapes: ``tokens`` (batch, tokens), without the sentence's ends. With both ways, ``loss`` is ``ctc_weight``
+        times CTC's, per token, and the rest times the decoder's; S. Watanabe et al., "Hybrid CTC/Attention
+        Architecture for End-to-End Speech Recognition", IEEE JSTSP 11(8), 2017, equation 20.
+        """
+        losses: dict[str, Tensor] = {}
+        if self.has_ctc:
+            log_probs = self.ctc_logits(encoded).float().log_softmax(-1).transpose(0, 1)
+            blank = self.tokenizer.blank_id
+            assert blank is not None
+            each = F.ctc_loss(
+                log_probs, tokens, encoded.frame_lengths, token_lengths, blank, "none", zero_infinity=True
+            )
+            losses["ctc"] = (each / token_lengths.clamp(min=1)).mean()
+        if self.has_decoder:
+            bos, eos = self.tokenizer.bos_id, self.tokenizer.eos_id
+            assert bos is not None
+            assert eos is not None
+            valid = torch.arange(tokens.shape[1], device=tokens.device) < token_lengths[:, None]
+            body = torch.where(valid, tokens, eos)
+            ends = tokens.new_full((len(tokens), 1), bos), tokens.new_full((len(tokens), 1), eos)
+            logits = self.decoder_logits(encoded, torch.cat((ends[0], body), 1)).float()
+            target = torch.cat((body, ends[1]), 1)
+            each = F.cross_entropy(logits.mT, target, reduction="none", label_smoothing=label_smoothing)
+            counted = torch.arange(target.shape[1], device=tokens.device) <= token_lengths[:, None]
+            losses["decoder"] = (each * counted).sum() / counted.sum()
+        if len(losses) == 2:
+            losses["loss"] = ctc_weight * losses["ctc"] + (1.0 - ctc_weight) * losses["decoder"]
+        else:
+            losses["loss"] = next(iter(losses.values()))
+        return losses
