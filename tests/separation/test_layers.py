@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from auriscope.nn.masks import length_mask
 from auriscope.separation.layers import (
     ChannelLayerNorm,
     Chunking,
@@ -11,7 +12,6 @@ from auriscope.separation.layers import (
     Decoder,
     Encoder,
     GlobalLayerNorm,
-    length_mask,
     overlap_add,
     split_chunks,
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from auriscope.data.manifest import SPLITS, Entry, read_manifest
@@ -21,7 +22,8 @@ class Quirks:
     ``num_speakers``: how many people an "unknown" speaker stands for. ``evaluation_only``: never to be trained on.
     ``clean_column``: the column that names the clean recording, where ``path`` is a noisy one.
     ``offset_sample_rate``: the rate of the columns ``start`` and ``end``. ``not_noise``: labels of clips that are no
-    noise to a listener to speech.
+    noise to a listener to speech. ``text_of_label``: what is said in a clip of a label, where there is no text.
+    ``held_out_takes``: takes of the column ``take`` that only measure, in every split.
     """
 
     voices: str | None = None
@@ -30,8 +32,11 @@ class Quirks:
     clean_column: str | None = None
     offset_sample_rate: int = 16_000
     not_noise: frozenset[str] = frozenset()
+    text_of_label: Mapping[str, str] = field(default_factory=dict)
+    held_out_takes: frozenset[str] = frozenset()
 
 
+_DIGIT_NAMES = ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE")
 QUIRKS: dict[str, Quirks] = {
     "libri_251spk": Quirks(voices="librispeech"),
     # The valid and test utterances of libri_251spk again, without the codec.
@@ -45,6 +50,10 @@ QUIRKS: dict[str, Quirks] = {
     "coffee_commands": Quirks(voices="picovoice", num_speakers=50),
     "wake_words": Quirks(voices="picovoice", num_speakers=50),
     "voicebank_demand_pairs": Quirks(evaluation_only=True, clean_column="clean_path"),
+    # Takes 0 to 4 are the test part of the corpus' own split, of the same speakers.
+    "fsdd_digits": Quirks(
+        text_of_label={str(digit): name for digit, name in enumerate(_DIGIT_NAMES)}, held_out_takes=frozenset("01234")
+    ),
     "sound_events": Quirks(not_noise=frozenset({"human_voice"})),
 }
 
@@ -77,13 +86,16 @@ class Utterance(Clip):
 
     ``speaker`` is unique over all corpora ("librispeech:19"): two utterances are surely of different people exactly
     if their ``speaker`` differs. Where the corpus does not tell its speakers apart, all its utterances carry the same
-    one ("picovoice:unknown"), which stands for ``num_speakers`` people. ``sex`` is "F", "M" or None.
+    one ("picovoice:unknown"), which stands for ``num_speakers`` people. ``sex`` is "F", "M" or None. ``take`` tells
+    several recordings of the same words by one speaker apart; ``held_out`` ones must only measure.
     """
 
     speaker: str = ""
     sex: str | None = None
     text: str | None = None
     num_speakers: int = 1
+    take: str | None = None
+    held_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,7 +168,9 @@ def utterances(
                 start_seconds=(entry.start_frame or 0) / quirks.offset_sample_rate,
                 speaker=f"{quirks.voices or corpus}:{entry.speaker}",
                 sex=entry.sex,
-                text=entry.text,
+                text=entry.text or quirks.text_of_label.get(entry.label or ""),
+                take=entry.more.get("take"),
+                held_out=entry.more.get("take") in quirks.held_out_takes,
                 num_speakers=quirks.num_speakers if entry.speaker == UNKNOWN_SPEAKER else 1,
             )
         )

@@ -1,0 +1,8 @@
+"""Recognition: speech to words, with their times and how sure they are."""
+
+from __future__ import annotations
+
+from auriscope.recognition.conformer import ConformerCTC, ConformerCTCConfig
+from auriscope.recognition.recognizer import Encoded, Recognizer, RecognizerConfig
+
+__all__ = ["ConformerCTC", "ConformerCTCConfig", "Encoded", "Recognizer", "RecognizerConfig"]
