@@ -88,15 +88,18 @@ class Tokenizer:
     def words(self, numbers: Sequence[int]) -> list[tuple[str, int, int]]:
         """Cut token numbers into words: (word, first, past the last) for each, counted in ``numbers``."""
         found: list[tuple[str, int, int]] = []
-        begin: int | None = None
+        begin, end = None, 0
         for position, number in enumerate([*numbers, None]):
-            token = None if number is None or number in self.special_ids else self.tokens[number]
-            if begin is not None and (number is None or (token is not None and self._ends_word(token))):
-                if word := self.decode(numbers[begin:position]):
-                    found.append((word, begin, position))
+            if number in self.special_ids:
+                continue
+            token = None if number is None else self.tokens[number]
+            if begin is not None and (token is None or self._ends_word(token)):
+                if word := self.decode(numbers[begin:end]):
+                    found.append((word, begin, end))
                 begin = None
             if begin is None and token is not None and not (self.kind == "characters" and token == " "):
                 begin = position
+            end = position + 1
         return found
 
     def starts_word(self, number: int) -> bool:
