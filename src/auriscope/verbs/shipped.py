@@ -41,10 +41,12 @@ _SHORTEST_MINUTES = 0.5
 class ShippedModel:
     """One row of the list: the recipe (relative to the list), what the card says, and the floors of a figure.
 
-    ``more_floors`` are those of further figures; ``figure`` alone decides which weights are better. ``test_sets`` are
+    ``more_floors`` are those of further figures; ``figure`` alone decides which weights are better. Where
+    ``lower_is_better``, as of errors, the floors are what the figures may be at most. ``test_sets`` are
     further sets for the card, of which only the test split is measured. ``gpu`` are changes to the recipe where there
     is a GPU, which wants larger batches; ``separators`` are those whose tracks a quality model is trained on and
-    measured with.
+    measured with. ``licence`` is that of the weights where the data ask for another than the list's; ``limits`` are
+    what the card warns of.
     """
 
     recipe: str
@@ -56,6 +58,12 @@ class ShippedModel:
     test_sets: tuple[str, ...] = ()
     gpu: tuple[str, ...] = ()
     separators: tuple[str, ...] = ()
+    lower_is_better: bool = False
+    licence: str | None = None
+    limits: tuple[str, ...] = (
+        "Trained on read speech and short commands of a few hundred talkers, mostly English, at 16 kHz.",
+        "Figures are of short mixtures with simulated overlap; recordings of real conversations are harder.",
+    )
 
 
 @dataclass(frozen=True)
@@ -92,8 +100,9 @@ def need(model: ShippedModel, folder: Path) -> float:
     if not (folder / "card.json").exists():
         return math.inf
     figures = ModelCard.read(folder).metrics
+    sign = -1.0 if model.lower_is_better else 1.0
     return max(
-        (floor - figures.get(f"{figure} {name} valid", -math.inf)) / floor
+        sign * (floor - figures.get(f"{figure} {name} valid", -sign * math.inf)) / floor
         for figure, floors in {model.figure: model.floors, **model.more_floors}.items()
         for name, floor in floors.items()
     )
@@ -196,8 +205,9 @@ def _better(valid: Mapping[str, float], folder: Path, model: ShippedModel) -> bo
     if not (folder / "card.json").exists():
         return True
     shipped = ModelCard.read(folder).metrics
+    sign = -1.0 if model.lower_is_better else 1.0
     keys = [f"{model.figure} {name} valid" for name in model.floors]
-    return sum(valid[key] for key in keys) > sum(shipped.get(key, -math.inf) for key in keys)
+    return sum(sign * valid[key] for key in keys) > sum(sign * shipped.get(key, -sign * math.inf) for key in keys)
 
 
 def _ship(
@@ -211,13 +221,12 @@ def _ship(
     folder: Path,
     path: Path,
 ) -> None:
-    mixing = recipe.data.get("mixing", recipe.data)
-    corpora = [*mixing["corpora"], *mixing.get("noise_corpora", ["noise"]), "rir"]
+    corpora = _corpora(recipe)
     before = ModelCard.read(folder).audio_hours or 0.0 if recipe.init_from and (folder / "card.json").exists() else 0.0
     card = ModelCard(
         title=model.title,
         summary=model.summary,
-        licence=shipped.licence,
+        licence=model.licence or shipped.licence,
         data=tuple(corpora),
         attributions=tuple(dict.fromkeys(shipped.attributions[name] for name in corpora)),
         command=f"auriscope train {path.as_posix()}",
@@ -225,15 +234,27 @@ def _ship(
         audio_hours=round(before + float(facts["hours_of_audio"]), 2),
         metrics={key: round(value, 3) for key, value in figures.items()},
         curve=CURVE,
-        limits=(
-            "Trained on read speech and short commands of a few hundred talkers, mostly English, at 16 kHz.",
-            "Figures are of short mixtures with simulated overlap; recordings of real conversations are harder.",
-        ),
+        limits=model.limits,
     )
     candidate.save_pretrained(folder, card=card, half=True)
     for drawn, kept in (("curves.png", CURVE), ("valid.csv", "curve.csv")):
         if (run / drawn).exists():
             shutil.copyfile(run / drawn, folder / kept)
+
+
+def _corpora(recipe: Recipe) -> list[str]:
+    """What a recipe's model has heard: speech, and where there were any, noises and rooms."""
+    mixing = recipe.data.get("mixing", recipe.data)
+    found = list(mixing["corpora"])
+    # Mixtures are noisy and reverberant unless a recipe says otherwise; transcribed speech is augmented if it says so.
+    recognition = recipe.task == "recognition"
+    around = mixing.get("augmentation", {}) if recognition else mixing
+    usual = 0.0 if recognition else 1.0
+    if around.get("noise_probability", usual) > 0:
+        found += around.get("noise_corpora", ["noise"])
+    if around.get("room_probability", usual) > 0:
+        found.append("rir")
+    return list(dict.fromkeys(found))
 
 
 def _told(figures: Mapping[str, float]) -> str:
