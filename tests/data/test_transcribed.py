@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
+from auriscope.data.augmentation import AugmentationConfig
 from auriscope.data.manifest import Entry, write_manifest
 from auriscope.data.synthetic import voice
 from auriscope.data.transcribed import JoiningConfig, TranscribedBatches, TranscribedConfig, join, letters, spoken_set
@@ -66,6 +69,18 @@ def test_a_batch_depends_on_its_index_alone(corpora: Path) -> None:
     assert [next(later)["id"] for _ in range(5)] == first[9:]
     assert first[:6] != first[6:12]
     assert [TranscribedBatches(SOUND, seed=2).batch(index)["id"] for index in range(6)] != first[:6]
+
+
+def test_every_utterance_is_augmented_anew(corpora: Path) -> None:
+    fast = dataclasses.replace(SOUND, augmentation=AugmentationConfig(speed_factors=(0.8, 1.25)))
+    plain, changed, again = (TranscribedBatches(config, seed=1) for config in (SOUND, fast, fast))
+    lengths = set()
+    for index in range(6):
+        batch = changed.batch(index)
+        assert batch["id"] == plain.batch(index)["id"]
+        assert torch.equal(batch["waveform"], again.batch(index)["waveform"])
+        lengths.update(batch["lengths"].tolist())
+    assert lengths == {60_000, 38_400}
 
 
 def test_digits_are_joined_to_numbers(digits: Path) -> None:

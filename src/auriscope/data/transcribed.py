@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from auriscope.data.ahead import made_ahead
+from auriscope.data.augmentation import AugmentationConfig, Augmenter
 from auriscope.data.cache import open_clips
 from auriscope.data.corpora import Utterance, utterances
 from auriscope.data.pool import ClipPool
@@ -41,8 +42,9 @@ class JoiningConfig:
 class TranscribedConfig:
     """What batches of transcribed speech are made from.
 
-    ``batch_seconds`` is the sound of a batch, padding included. Utterances outside ``min_seconds`` and ``max_seconds``
-    are left out, as are those without a text. ``joining`` puts utterances together. ``sample_rate`` is the model's.
+    ``batch_seconds`` is the sound of a batch, padding included, before any change of speed. Utterances outside
+    ``min_seconds`` and ``max_seconds`` are left out, as are those without a text. ``joining`` puts utterances together,
+    ``augmentation`` changes every utterance, each time anew. ``sample_rate`` is the model's.
     """
 
     corpora: tuple[str, ...] = ("libri_251spk",)
@@ -51,6 +53,7 @@ class TranscribedConfig:
     min_seconds: float = 0.2
     max_seconds: float = 18.0
     joining: JoiningConfig | None = None
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
     def __post_init__(self) -> None:
         if not 0 < self.min_seconds < self.max_seconds <= self.batch_seconds:
@@ -118,6 +121,7 @@ class TranscribedBatches:
         for clip in self._clips:
             self._by_speaker.setdefault(self._speakers[clip], []).append(int(clip))
         self._epochs: list[list[NDArray[np.int64]]] = []
+        self._augmenter = Augmenter(config.augmentation, split, config.sample_rate, root=root, folder=folder)
 
     @property
     def num_seconds(self) -> float:
@@ -134,7 +138,10 @@ class TranscribedBatches:
         """Make a batch: ``waveform`` (batch, time), ``lengths`` (batch,), ``text`` and ``id``, lists of strings."""
         rng: Any = np.random.default_rng([self.seed, 1, index])
         made = self._joined(rng) if self.config.joining else self._listed(index)
-        waveforms = [waveform for waveform, _, _ in made]
+        waveforms = []
+        for row, (waveform, _, _) in enumerate(made):
+            drawn = self._augmenter.draw(np.random.default_rng([self.seed, 4, index, row]), len(waveform))
+            waveforms.append(self._augmenter.apply(waveform, drawn))
         return padded(waveforms) | {"text": [text for _, text, _ in made], "id": [name for _, _, name in made]}
 
     def _listed(self, index: int) -> list[tuple[FloatArray, str, str]]:
