@@ -16,6 +16,8 @@ from torch import Tensor
 from auriscope.metrics import pit_si_snr
 from auriscope.pretrained import Model, list_architectures, load_pretrained, model_class
 from auriscope.pretrained.model import config_from_values
+from auriscope.recognition.language_model import LanguageModel
+from auriscope.recognition.recognizer import Recognizer
 from auriscope.separation.task import OwnLosses
 
 BATCH, TIME = 3, 3200
@@ -25,21 +27,29 @@ BATCH, TIME = 3, 3200
 class Adapter:
     """How the models of a room are called.
 
-    An adapter is of a room, or of one model that gives something else than the others of its room.
-    ``inputs(num_sources, batch, time)`` gives the tensors of ``forward`` that come before ``lengths``, batch first and
-    time last; ``shape(num_sources, batch, time)`` is that of the output; ``has_time`` tells whether it ends in time;
+    An adapter is of a room, of a kind of model that gives something else than the others of its room, or of one model.
+    ``inputs(model, batch, time)`` gives the tensors of ``forward`` that come before the lengths, batch first, those
+    that have time having it last; ``shape(model, batch, time)`` is that of the output; ``time_axis`` is where an
+    example's output has time, in samples or frames, if it has;
     ``objective(model, stage)`` is what a tiny batch is overfitted to, for ``steps`` steps in every stage of training,
-    whereupon ``loss(model)`` must have fallen by ``fall``.
+    whereupon ``loss(model)`` must have fallen by ``fall``. ``lengths`` is the name of the argument of the lengths;
+    with ``reached_by_objective`` there are parameters that only the objective reaches, not the output of ``forward``.
     """
 
-    inputs: Callable[[int, int, int], tuple[Tensor, ...]]
-    shape: Callable[[int, int, int], tuple[int, ...]]
-    has_time: bool
+    inputs: Callable[[Model, int, int], tuple[Tensor, ...]]
+    shape: Callable[[Model, int, int], tuple[int, ...]]
+    time_axis: int | None
     objective: Callable[[Model, int], Tensor]
     loss: Callable[[Model], Tensor]
     fall: float
     steps: int
     learning_rate: float
+    lengths: str = "lengths"
+    reached_by_objective: bool = False
+
+
+def _num_sources(model: Model) -> int:
+    return int(getattr(model.config, "num_sources", 2))
 
 
 def _voices(num_sources: int, batch: int, time: int) -> Tensor:
@@ -54,8 +64,8 @@ def _noise(seed: int, *shape: int) -> Tensor:
     return 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _separation_inputs(num_sources: int, batch: int, time: int) -> tuple[Tensor, ...]:
-    return (_voices(num_sources, batch, time).sum(1) + _noise(1, batch, time),)
+def _separation_inputs(model: Model, batch: int, time: int) -> tuple[Tensor, ...]:
+    return (_voices(_num_sources(model), batch, time).sum(1) + _noise(1, batch, time),)
 
 
 def _separation_batch(model: Model, batch: int, time: int) -> dict[str, Tensor]:
@@ -85,14 +95,14 @@ def _separation_loss(model: Model) -> Tensor:
     return -pit_si_snr(estimates, batch["sources"]).values.mean()
 
 
-def _quality_inputs(num_sources: int, batch: int, time: int) -> tuple[Tensor, ...]:
-    sources = _voices(num_sources, batch, time)
+def _quality_inputs(model: Model, batch: int, time: int) -> tuple[Tensor, ...]:
+    sources = _voices(_num_sources(model), batch, time)
     leak = torch.linspace(0.05, 0.5, batch).reshape(-1, 1, 1)
-    return sources.sum(1), sources + leak * sources.flip(1) + leak * _noise(2, batch, num_sources, time)
+    return sources.sum(1), sources + leak * sources.flip(1) + leak * _noise(2, *sources.shape)
 
 
 def _quality_loss(model: Model) -> Tensor:
-    scores = model(*_quality_inputs(2, BATCH, 1600))
+    scores = model(*_quality_inputs(model, BATCH, 1600))
     return (scores - torch.tensor([[18.0, 2.0], [6.0, 10.0], [0.0, 4.0]])).abs().mean()
 
 
@@ -105,11 +115,53 @@ def _counting_loss(model: Model) -> Tensor:
     return torch.nn.functional.cross_entropy(model(sources.sum(1)), counts - 1)
 
 
+# What is said in the examples of a batch, as token numbers: 0 is no text, 1 the sentence's end.
+SAID = torch.tensor([[2, 3, 4, 4], [5, 2, 6, 0], [3, 6, 0, 0]])
+SAID_LENGTHS = torch.tensor([4, 3, 2])
+BEGINNING = torch.ones(len(SAID), 1, dtype=torch.int64)
+
+
+def _speech_inputs(model: Model, batch: int, time: int) -> tuple[Tensor, ...]:
+    assert isinstance(model, Recognizer)
+    waveform = _voices(1, batch, time)[:, 0] + _noise(1, batch, time)
+    return (waveform, torch.cat((BEGINNING, SAID), 1)[:batch]) if model.has_decoder else (waveform,)
+
+
+def _speech_shape(model: Model, batch: int, time: int) -> tuple[int, ...]:
+    """The decoder gives logits for each token, CTC for each frame, and the frames must cover the waveform."""
+    assert isinstance(model, Recognizer)
+    if model.has_decoder:
+        return batch, 1 + SAID.shape[1], len(model.tokenizer)
+    encoded = model.encode(*_speech_inputs(model, batch, time))
+    frames = encoded.states.shape[1]
+    assert encoded.frame_lengths.tolist() == [frames] * batch
+    # Windows that do not reach over the ends may cost a frame.
+    assert abs(frames * encoded.frame_seconds - time / model.config.sample_rate) <= 1.5 * encoded.frame_seconds
+    return batch, frames, len(model.tokenizer)
+
+
+def _speech_loss(model: Model) -> Tensor:
+    assert isinstance(model, Recognizer)
+    # Long enough for CTC to write four tokens, two of which are alike, a frame lasting up to 80 ms.
+    encoded = model.encode(_speech_inputs(model, BATCH, 12_800)[0], torch.tensor([12_800, 9000, 6400]))
+    return model.losses(encoded, SAID, SAID_LENGTHS)["loss"]
+
+
+def _text_inputs(model: Model, batch: int, time: int) -> tuple[Tensor, ...]:
+    """Letters of another stride in each example; a text's tokens are its time."""
+    return (2 + (torch.arange(1, batch + 1)[:, None] * torch.arange(time)) % 5,)
+
+
+def _text_loss(model: Model) -> Tensor:
+    assert isinstance(model, LanguageModel)
+    return model.losses(SAID, SAID_LENGTHS)["loss"]
+
+
 ADAPTERS = {
     "separation": Adapter(
         inputs=_separation_inputs,
-        shape=lambda num_sources, batch, time: (batch, num_sources, time),
-        has_time=True,
+        shape=lambda model, batch, time: (batch, _num_sources(model), time),
+        time_axis=-1,
         objective=_separation_objective,
         loss=_separation_loss,
         fall=6.0,  # dB of SI-SNR
@@ -118,8 +170,8 @@ ADAPTERS = {
     ),
     "separation/counter": Adapter(
         inputs=_separation_inputs,
-        shape=lambda num_sources, batch, time: (batch, num_sources),
-        has_time=False,
+        shape=lambda model, batch, time: (batch, _num_sources(model)),
+        time_axis=None,
         objective=lambda model, stage: (
             model.losses(_separation_batch(model, 2, 1200), stage)["loss"] + _counting_loss(model)
         ),
@@ -130,13 +182,35 @@ ADAPTERS = {
     ),
     "quality": Adapter(
         inputs=_quality_inputs,
-        shape=lambda num_sources, batch, time: (batch, num_sources),
-        has_time=False,
+        shape=lambda model, batch, time: (batch, _num_sources(model)),
+        time_axis=None,
         objective=lambda model, stage: _quality_loss(model),
         loss=_quality_loss,
         fall=2.0,  # dB of mean absolute error
         steps=40,
         learning_rate=1e-2,
+    ),
+    "recognition": Adapter(
+        inputs=_speech_inputs,
+        shape=_speech_shape,
+        time_axis=0,
+        objective=lambda model, stage: _speech_loss(model),
+        loss=_speech_loss,
+        fall=1.0,  # nats per token
+        steps=40,
+        learning_rate=1e-2,
+        reached_by_objective=True,
+    ),
+    "recognition, of text": Adapter(
+        inputs=_text_inputs,
+        shape=lambda model, batch, time: (batch, time, len(model.config.tokens)),
+        time_axis=0,
+        objective=lambda model, stage: _text_loss(model),
+        loss=_text_loss,
+        fall=1.0,  # nats per token
+        steps=40,
+        learning_rate=1e-2,
+        lengths="token_lengths",
     ),
 }
 
@@ -154,16 +228,14 @@ def model(request: pytest.FixtureRequest) -> Model:
 
 @pytest.fixture
 def adapter(model: Model) -> Adapter:
+    if isinstance(model, LanguageModel):
+        return ADAPTERS["recognition, of text"]
     return ADAPTERS.get(model.name, ADAPTERS[model.name.split("/")[0]])
 
 
-@pytest.fixture
-def num_sources(model: Model) -> int:
-    return int(getattr(model.config, "num_sources", 2))
-
-
 def test_rooms_register_models() -> None:
-    assert {name.split("/")[0] for name in NAMES} == {name.split("/")[0] for name in ADAPTERS}
+    rooms = {key.split("/")[0].split(",")[0] for key in ADAPTERS}
+    assert {name.split("/")[0] for name in NAMES} == rooms
 
 
 def test_configuration_is_plain_frozen_and_complete(model: Model) -> None:
@@ -175,32 +247,33 @@ def test_configuration_is_plain_frozen_and_complete(model: Model) -> None:
         setattr(model.config, dataclasses.fields(cls.Config)[0].name, None)
     values = json.loads(json.dumps(dataclasses.asdict(model.config), allow_nan=False))
     assert config_from_values(cls.Config, values, cls.name) == model.config
-    assert isinstance(model.config.sample_rate, int)
+    assert isinstance(model, LanguageModel) or isinstance(model.config.sample_rate, int)
     assert 0 < model.num_parameters < 50_000
 
 
 @pytest.mark.parametrize("time", [TIME, 1601])
-def test_shapes(model: Model, adapter: Adapter, num_sources: int, time: int) -> None:
+def test_shapes(model: Model, adapter: Adapter, time: int) -> None:
     for batch in (1, BATCH):
-        output = model(*adapter.inputs(num_sources, batch, time))
-        assert output.shape == adapter.shape(num_sources, batch, time)
+        output = model(*adapter.inputs(model, batch, time))
+        assert output.shape == adapter.shape(model, batch, time)
         assert output.dtype == torch.float32
         assert output.isfinite().all()
 
 
-def test_silence_gives_finite_output(model: Model, adapter: Adapter, num_sources: int) -> None:
-    silence = [torch.zeros_like(signal) for signal in adapter.inputs(num_sources, 1, TIME)]
+def test_silence_gives_finite_output(model: Model, adapter: Adapter) -> None:
+    inputs = adapter.inputs(model, 1, TIME)
+    silence = [torch.zeros_like(signal) if signal.is_floating_point() else signal for signal in inputs]
     assert model(*silence).isfinite().all()
 
 
-def test_gradients_reach_every_parameter(model: Model, adapter: Adapter, num_sources: int) -> None:
+def test_gradients_reach_every_parameter(model: Model, adapter: Adapter) -> None:
     model.train()
-    if isinstance(model, OwnLosses):
+    if isinstance(model, OwnLosses) or adapter.reached_by_objective:
         # What only its own training reaches, such as an auxiliary head.
-        for stage in range(model.num_stages):
+        for stage in range(getattr(model, "num_stages", 1)):
             adapter.objective(model, stage).backward()
     else:
-        output = model(*adapter.inputs(num_sources, BATCH, TIME))
+        output = model(*adapter.inputs(model, BATCH, TIME))
         (output * _noise(3, *output.shape)).sum().backward()
     unreached = [
         name
@@ -211,34 +284,45 @@ def test_gradients_reach_every_parameter(model: Model, adapter: Adapter, num_sou
 
 
 @pytest.mark.parametrize("padding", ["zeros", "noise"])
-def test_a_padded_batch_equals_each_example_alone(
-    model: Model, adapter: Adapter, num_sources: int, padding: str
-) -> None:
-    inputs = adapter.inputs(num_sources, BATCH, TIME)
+def test_a_padded_batch_equals_each_example_alone(model: Model, adapter: Adapter, padding: str) -> None:
+    if isinstance(model, Recognizer) and not model.maskable:
+        pytest.skip(f"{model.name} cannot be masked: it is batched by equal length only")
+    inputs = adapter.inputs(model, BATCH, TIME)
     lengths = torch.tensor([TIME, 1999, 1208])
     beyond = torch.arange(TIME) >= lengths.unsqueeze(1)
+    with_time = [signal.shape[-1] == TIME for signal in inputs]
     padded = []
-    for signal in inputs:
-        fill = torch.zeros_like(signal) if padding == "zeros" else _noise(4, *signal.shape)
+    for signal, padded_too in zip(inputs, with_time, strict=True):
+        if not padded_too:
+            padded.append(signal)
+            continue
+        fill = torch.zeros_like(signal)
+        if padding == "noise":
+            fill = _noise(4, *signal.shape) if signal.is_floating_point() else signal.flip(-1)
         mask = beyond.reshape(BATCH, *(1,) * (signal.dim() - 2), TIME)
         padded.append(torch.where(mask, fill, signal))
     with torch.no_grad():
-        together = model(*padded, lengths=lengths)
+        together = model(*padded, **{adapter.lengths: lengths})
         for item, length in enumerate(lengths.tolist()):
-            alone = model(*(signal[item : item + 1, ..., :length] for signal in inputs))[0]
-            cut = together[item, ..., :length] if adapter.has_time else together[item]
-            torch.testing.assert_close(cut, alone, rtol=1e-5, atol=1e-5)
+            single = (
+                signal[item : item + 1, ..., :length] if cut else signal[item : item + 1]
+                for signal, cut in zip(inputs, with_time, strict=True)
+            )
+            alone = model(*single)[0]
+            axis = adapter.time_axis
+            valid = together[item] if axis is None else together[item].narrow(axis, 0, alone.shape[axis])
+            torch.testing.assert_close(valid, alone, rtol=1e-5, atol=1e-5)
 
 
-def test_full_lengths_equal_none(model: Model, adapter: Adapter, num_sources: int) -> None:
-    inputs = adapter.inputs(num_sources, BATCH, TIME)
+def test_full_lengths_equal_none(model: Model, adapter: Adapter) -> None:
+    inputs = adapter.inputs(model, BATCH, TIME)
     with torch.no_grad():
-        lengths = torch.full((BATCH,), TIME)
-        torch.testing.assert_close(model(*inputs, lengths=lengths), model(*inputs), rtol=1e-5, atol=1e-5)
+        lengths = {adapter.lengths: torch.full((BATCH,), TIME)}
+        torch.testing.assert_close(model(*inputs, **lengths), model(*inputs), rtol=1e-5, atol=1e-5)
 
 
-def test_evaluation_is_deterministic(model: Model, adapter: Adapter, num_sources: int) -> None:
-    inputs = adapter.inputs(num_sources, BATCH, TIME)
+def test_evaluation_is_deterministic(model: Model, adapter: Adapter) -> None:
+    inputs = adapter.inputs(model, BATCH, TIME)
     before = copy.deepcopy(model.state_dict())
     with torch.no_grad():
         torch.manual_seed(1)
@@ -249,22 +333,22 @@ def test_evaluation_is_deterministic(model: Model, adapter: Adapter, num_sources
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_save_and_load_are_exact(model: Model, adapter: Adapter, num_sources: int, tmp_path: Path) -> None:
+def test_save_and_load_are_exact(model: Model, adapter: Adapter, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "model")
     loaded = load_pretrained(tmp_path / "model")
     assert type(loaded) is type(model)
     assert loaded.config == model.config
     assert not loaded.training
-    inputs = adapter.inputs(num_sources, BATCH, TIME)
+    inputs = adapter.inputs(model, BATCH, TIME)
     with torch.no_grad():
         assert torch.equal(loaded(*inputs), model(*inputs))
 
 
-def test_half_stored_weights_load_as_float32(model: Model, adapter: Adapter, num_sources: int, tmp_path: Path) -> None:
+def test_half_stored_weights_load_as_float32(model: Model, adapter: Adapter, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "model", half=True)
     loaded = load_pretrained(tmp_path / "model")
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
-    inputs = adapter.inputs(num_sources, BATCH, TIME)
+    inputs = adapter.inputs(model, BATCH, TIME)
     with torch.no_grad():
         expected, output = model(*inputs), loaded(*inputs)
     assert (output - expected).norm() < 0.05 * expected.norm()
@@ -283,10 +367,10 @@ def test_a_tiny_batch_is_overfitted(model: Model, adapter: Adapter) -> None:
     assert adapter.loss(model).item() < before - adapter.fall
 
 
-def test_torch_export_gives_the_same(model: Model, adapter: Adapter, num_sources: int) -> None:
+def test_torch_export_gives_the_same(model: Model, adapter: Adapter) -> None:
     if model.unexportable:
         pytest.skip(f"{model.name}: {model.unexportable}")
-    example = adapter.inputs(num_sources, 2, TIME)
+    example = adapter.inputs(model, 2, TIME)
     other = tuple(signal.roll(100, -1) * 0.7 for signal in example)
     with torch.no_grad():
         exported = torch.export.export(model, example, strict=False).module()
