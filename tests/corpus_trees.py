@@ -105,3 +105,39 @@ def build_musdb(root: Path, seconds: float = 2.0) -> Path:
             for stem, waveform in {**stems, "mixture": np.sum(list(stems.values()), axis=0)}.items():
                 write(root / part / song / f"{stem}.wav", waveform, 44100)
     return root
+
+
+def build_librispeech(root: Path, rate: int = 16000) -> Path:
+    """Two chapters in each part, with their texts, and who reads them."""
+    readers = []
+    for place, part in enumerate(("train-clean-100", "train-clean-360", "train-other-500", "dev-clean", "test-clean")):
+        for chapter in range(2):
+            reader = 10 * place + chapter
+            readers.append(f"{reader:<5}| {'FM'[chapter]} | {part:<16} | 8.02 | Some Body")
+            folder = root / "LibriSpeech" / part / str(reader) / "7"
+            folder.mkdir(parents=True)
+            names = [f"{reader}-7-{number:04d}" for number in range(2)]
+            for number, name in enumerate(names):
+                soundfile.write(folder / f"{name}.flac", voice(reader + number, rate // 2 + 100 * number), rate)
+            texts = [f"{name} IT'S CHAPTER {['ONE', 'TWO'][chapter]}\n" for name in names]
+            (folder / f"{reader}-7.trans.txt").write_text("".join(texts))
+    (root / "LibriSpeech" / "SPEAKERS.TXT").write_text("\n".join([";ID |SEX| SUBSET |MINUTES| NAME", *readers]) + "\n")
+    return root
+
+
+def build_commonvoice(root: Path) -> Path:
+    """Clips of two rates, as releases of different years have them; a sentence with a quotation mark."""
+    (root / "clips").mkdir(parents=True)
+    columns = "client_id\tpath\tsentence_id\tsentence\tup_votes\tdown_votes\tage\tgender\tlocale"
+    number = 0
+    for name in ("train", "dev", "test"):
+        rows = [columns]
+        for said in ("“Well,” she said.", 'The "old" way', "Don't — ever!"):
+            rate = (48000, 32000)[number % 2]
+            clip = f"common_voice_en_{number}.mp3"
+            soundfile.write(root / "clips" / clip, voice(number, rate // 2 + 999 * number), rate, format="MP3")
+            sex = ("female", "male_masculine", "")[number % 3]
+            rows.append(f"{name}{number % 2}\t{clip}\tabc\t{said}\t2\t0\t\t{sex}\ten")
+            number += 1
+        (root / f"{name}.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return root

@@ -17,7 +17,8 @@ def prepare(
         str,
         typer.Argument(
             metavar="CORPUS",
-            help="wsj0-2mix, wsj0-3mix, wham, whamr, libri2mix, libri3mix, voicebank-demand or musdb18.",
+            help="wsj0-2mix, wsj0-3mix, wham, whamr, libri2mix, libri3mix, voicebank-demand, musdb18, librispeech or "
+            "commonvoice.",
             show_default=False,
         ),
     ],
@@ -44,14 +45,18 @@ def prepare(
         typer.Option(
             "--condition",
             metavar="NAME",
-            help="Which mixtures: clean, noisy, reverb, noisy-reverb, single or single-reverb.",
+            help="Which mixtures: clean, noisy, reverb, noisy-reverb, single or single-reverb; of LibriSpeech, which "
+            "readers measure: clean or other.",
             show_default="the corpus' usual one",
         ),
     ] = None,
     train_set: Annotated[
         str | None,
         typer.Option(
-            "--train-set", metavar="NAME", help="Of LibriMix: train-360 or train-100.", show_default="train-360"
+            "--train-set",
+            metavar="NAME",
+            help="Of LibriMix: train-360 or train-100; of LibriSpeech: train-960, train-460 or train-100.",
+            show_default="the largest",
         ),
     ] = None,
     json: Json = False,
@@ -60,6 +65,7 @@ def prepare(
 
     Checks every file and writes a folder that goes into a recipe (data.prepared) or into evaluate in place of a set.
     """
+    from auriscope.verbs.prepare import SpeechSummary
     from auriscope.verbs.prepare import prepare as run
 
     with one_line_for([corpus], json=json), progress_bar(corpus) as update:
@@ -80,4 +86,8 @@ def prepare(
         return
     say(f"{printable(result.out)} ({printable(result.condition)}, {result.sample_rate} Hz)")
     for name, split in result.splits.items():
-        say(f"  {name:<6}{split.num_mixtures:>7} mixtures {split.hours:>8.1f} h {split.num_speakers:>5} speakers")
+        if isinstance(split, SpeechSummary):
+            count = f"{split.num_utterances:>7} utterances"
+        else:
+            count = f"{split.num_mixtures:>7} mixtures"
+        say(f"  {name:<6}{count} {split.hours:>8.1f} h {split.num_speakers:>5} speakers")

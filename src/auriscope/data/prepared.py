@@ -9,7 +9,8 @@ A prepared folder holds two files. ``corpus.json`` says what the mixtures have i
 - ``speaker_1``, ``speaker_2``, ...: who speaks in them, where that is known
 - ``noise``: the noise alone, where the corpus has it
 
-All paths are relative to ``root``, with forward slashes; the audio stays where it is.
+All paths are relative to ``root``, with forward slashes; the audio stays where it is. Folders of transcribed speech, in
+:mod:`auriscope.data.prepared_speech`, hold the same two files, with other columns.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from auriscope.data.manifest import SPLITS, Entry, read_manifest, write_manifest
 from auriscope.errors import CorpusError
 
 FORMAT_VERSION = 1
+MIXTURES = "mixtures"
 _CORPUS, _MANIFEST = "corpus.json", "manifest.csv"
 
 
@@ -93,29 +95,41 @@ def is_prepared(folder: str | Path) -> bool:
 
 
 def read_prepared(folder: str | Path) -> PreparedCorpus:
-    """Read a prepared folder; ``CorpusError`` names the file and what is wrong with it."""
+    """Read a prepared folder of mixtures; ``CorpusError`` names the file and what is wrong with it."""
     folder = Path(folder)
+    values, entries = read_folder(folder, MIXTURES)
+    try:
+        values["sources"] = tuple(values["sources"])
+        corpus = PreparedCorpus(mixtures=(), **values)
+    except (KeyError, TypeError) as error:
+        raise CorpusError(f"{folder / _CORPUS}: cannot be read ({error}); prepare the corpus again") from error
+    mixtures = tuple(_mixture(entry, len(corpus.sources), where) for where, entry in entries)
+    return dataclasses.replace(corpus, mixtures=mixtures)
+
+
+def read_folder(folder: Path, kind: str) -> tuple[dict[str, Any], list[tuple[str, Entry]]]:
+    """Read a prepared folder of a kind: what ``corpus.json`` says, and the entries, each with where it stands.
+
+    Of what it says, ``root`` is a path then, and format and kind are left out. ``CorpusError`` as of
+    :func:`read_prepared`.
+    """
     place = folder / _CORPUS
     if not is_prepared(folder):
         raise CorpusError(f"{folder}: holds no {_CORPUS}; write it with: auriscope prepare CORPUS --root FOLDER")
     try:
         values: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
-        version = values.pop("format_version")
-        if version != FORMAT_VERSION:
-            raise CorpusError(f"{place}: is of format {version}, not {FORMAT_VERSION}; prepare the corpus again")
-        values["sources"] = tuple(values["sources"])
-        root = Path(values.pop("root"))
-        corpus = PreparedCorpus(root=root, mixtures=(), **values)
+        version, own = values.pop("format_version"), values.pop("kind", MIXTURES)
+        root = values["root"] = Path(values.pop("root"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorpusError(f"{place}: cannot be read ({error}); prepare the corpus again") from error
+    if version != FORMAT_VERSION:
+        raise CorpusError(f"{place}: is of format {version}, not {FORMAT_VERSION}; prepare the corpus again")
+    if own != kind:
+        raise CorpusError(f"{folder}: holds {own}, not {kind}; give the folder of another corpus")
     if not root.is_dir():
         raise CorpusError(f"{place}: its root {root} is not there; prepare the corpus again with --root")
-    entries = read_manifest(folder / _MANIFEST)
-    mixtures = tuple(
-        _mixture(entry, len(corpus.sources), f"{folder / _MANIFEST}, line {number}")
-        for number, entry in enumerate(entries, start=2)
-    )
-    return dataclasses.replace(corpus, mixtures=mixtures)
+    manifest = folder / _MANIFEST
+    return values, [(f"{manifest}, line {number}", entry) for number, entry in enumerate(read_manifest(manifest), 2)]
 
 
 def write_prepared(corpus: PreparedCorpus, folder: str | Path) -> None:
@@ -123,18 +137,23 @@ def write_prepared(corpus: PreparedCorpus, folder: str | Path) -> None:
 
     Raises ``CorpusError`` if it cannot be written, or if the folder is there and holds something else.
     """
-    folder = Path(folder)
-    if folder.exists() and not is_prepared(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise CorpusError(f"{folder}: is there and was not written by prepare; choose another with --out")
     values = {field.name: getattr(corpus, field.name) for field in dataclasses.fields(corpus)}
     del values["mixtures"]
-    values = {"format_version": FORMAT_VERSION, **values, "root": str(corpus.root), "sources": list(corpus.sources)}
+    values["sources"] = list(corpus.sources)
+    write_folder(Path(folder), values, [_entry(mixture, corpus.sample_rate) for mixture in corpus.mixtures])
+
+
+def write_folder(folder: Path, values: dict[str, Any], entries: Sequence[Entry]) -> None:
+    """Write what :func:`read_folder` reads, as :func:`write_prepared` does; ``values`` may name a ``kind``."""
+    if folder.exists() and not is_prepared(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise CorpusError(f"{folder}: is there and was not written by prepare; choose another with --out")
+    values = {"format_version": FORMAT_VERSION, **values, "root": str(values["root"])}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             (aside / _CORPUS).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-            write_manifest(aside / _MANIFEST, [_entry(mixture, corpus.sample_rate) for mixture in corpus.mixtures])
+            write_manifest(aside / _MANIFEST, entries)
             aside.chmod(0o755)
             if folder.exists():
                 # A folder that is not empty cannot be replaced in one step.

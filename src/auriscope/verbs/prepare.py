@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auriscope.data.manifest import SPLITS
-from auriscope.data.prepare import LAYOUTS, inspect
+from auriscope.data.prepare import LAYOUTS, Layout, Selection, SpeechLayout, inspect, inspect_speech
 from auriscope.data.prepared import write_prepared
+from auriscope.data.prepared_speech import write_speech
 from auriscope.errors import CorpusError
 from auriscope.signal.outputs import StrPath
 
@@ -26,8 +27,22 @@ class SplitSummary:
 
 
 @dataclass(frozen=True)
+class SpeechSummary:
+    """How much transcribed speech a split holds; ``official_utterances`` as in :class:`SplitSummary`."""
+
+    num_utterances: int
+    hours: float
+    num_speakers: int
+    official_utterances: int | None
+
+
+@dataclass(frozen=True)
 class PrepareResult:
-    """What was prepared, and where; ``warnings`` are one line each."""
+    """What was prepared, and where; ``warnings`` are one line each.
+
+    Transcribed speech has no sources (``num_sources`` 0), and files of several rates have the largest
+    ``sample_rate``.
+    """
 
     corpus: str
     out: Path
@@ -35,7 +50,7 @@ class PrepareResult:
     sample_rate: int
     condition: str
     num_sources: int
-    splits: Mapping[str, SplitSummary]
+    splits: Mapping[str, SplitSummary | SpeechSummary]
     warnings: tuple[str, ...]
 
 
@@ -52,8 +67,8 @@ def prepare(
 ) -> PrepareResult:
     """Write the manifest of a corpus, after every file's header was checked; the audio stays where it is.
 
-    The folder that comes out (:mod:`auriscope.data.prepared`) goes into a recipe as ``data.prepared``, and into
-    ``evaluate`` in the place of a set's name.
+    The folder that comes out (:mod:`auriscope.data.prepared`, or :mod:`auriscope.data.prepared_speech` of transcribed
+    speech) goes into a recipe as ``data.prepared``, and into ``evaluate`` in the place of a set's name.
 
     Args:
         corpus: one of :data:`auriscope.data.prepare.LAYOUTS`, such as ``"wsj0-2mix"``.
@@ -62,8 +77,8 @@ def prepare(
             is not the corpus' first one.
         sample_rate: 8000, 16000, 44100 or 48000 Hz, as far as the corpus comes in them; by default the first.
         lengths: "min" or "max", of corpora that come in both.
-        condition: which of the corpus' mixtures.
-        train_set: of LibriMix, "train-360" or "train-100".
+        condition: which of the corpus' mixtures; of LibriSpeech, which valid and test part, "clean" or "other".
+        train_set: of LibriMix, "train-360" or "train-100"; of LibriSpeech, "train-960", "train-460" or "train-100".
         on_progress: told the done fraction of the files, 0 to 1.
 
     Raises:
@@ -79,33 +94,74 @@ def prepare(
     folder = (
         Path(out) if out is not None else Path("manifests") / f"{corpus}{'' if usual else '-' + selection.condition}"
     )
-    prepared = inspect(layout, Path(root), selection, on_progress or _nothing)
+    if isinstance(layout, SpeechLayout):
+        return _prepare_speech(layout, Path(root), folder, selection, on_progress or _nothing)
+    return _prepare_mixtures(layout, Path(root), folder, selection, on_progress or _nothing)
+
+
+def _prepare_mixtures(
+    layout: Layout, root: Path, folder: Path, selection: Selection, on_progress: OnProgress
+) -> PrepareResult:
+    prepared = inspect(layout, root, selection, on_progress)
     write_prepared(prepared, folder)
-    official, splits, warnings = layout.official(selection), {}, []
+    official, splits = layout.official(selection), {}
     for name in SPLITS:
         mixtures = prepared.split(name)
-        summary = SplitSummary(
+        splits[name] = SplitSummary(
             num_mixtures=len(mixtures),
             hours=sum(mixture.num_frames for mixture in mixtures) / prepared.sample_rate / 3600,
             num_speakers=len({speaker for mixture in mixtures for speaker in mixture.speakers if speaker}),
             official_mixtures=official.get(name),
         )
-        splits[name] = summary
-        if summary.official_mixtures not in (None, summary.num_mixtures):
-            warnings.append(
-                f"{name} has {summary.num_mixtures} mixtures and the whole corpus {summary.official_mixtures}: "
-                "figures are not those of the literature"
-            )
+    warnings = [
+        _incomplete(name, split.num_mixtures, split.official_mixtures, "mixtures") for name, split in splits.items()
+    ]
     return PrepareResult(
-        corpus,
+        layout.name,
         folder,
         prepared.root,
         prepared.sample_rate,
         prepared.condition,
         len(prepared.sources),
         splits,
-        tuple(warnings),
+        tuple(filter(None, warnings)),
     )
+
+
+def _prepare_speech(
+    layout: SpeechLayout, root: Path, folder: Path, selection: Selection, on_progress: OnProgress
+) -> PrepareResult:
+    prepared = inspect_speech(layout, root, selection, on_progress)
+    write_speech(prepared, folder)
+    official, splits = layout.official(selection), {}
+    for name in SPLITS:
+        spoken = prepared.split(name)
+        splits[name] = SpeechSummary(
+            num_utterances=len(spoken),
+            hours=sum(utterance.num_frames / utterance.sample_rate for utterance in spoken) / 3600,
+            num_speakers=len({utterance.speaker for utterance in spoken}),
+            official_utterances=official.get(name),
+        )
+    warnings = [
+        _incomplete(name, split.num_utterances, split.official_utterances, "utterances")
+        for name, split in splits.items()
+    ]
+    return PrepareResult(
+        layout.name,
+        folder,
+        prepared.root,
+        max(utterance.sample_rate for utterance in prepared.utterances),
+        prepared.condition,
+        0,
+        splits,
+        tuple(filter(None, warnings)),
+    )
+
+
+def _incomplete(split: str, found: int, official: int | None, what: str) -> str:
+    if official in (None, found):
+        return ""
+    return f"{split} has {found} {what} and the whole corpus {official}: figures are not those of the literature"
 
 
 def _nothing(_: float) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from auriscope.data.prepare import librimix, musdb, voicebank, wsj0
+from auriscope.data.prepare import commonvoice, librimix, librispeech, musdb, voicebank, wsj0
 from auriscope.data.prepare.layout import Layout, Selection, inspect
+from auriscope.data.prepare.speech import SpeechLayout, inspect_speech
 
-LAYOUTS: dict[str, Layout] = {
-    layout.name: layout for module in (wsj0, librimix, voicebank, musdb) for layout in module.LAYOUTS
+LAYOUTS: dict[str, Layout | SpeechLayout] = {
+    layout.name: layout
+    for layouts in (m.LAYOUTS for m in (wsj0, librimix, voicebank, musdb, librispeech, commonvoice))
+    for layout in layouts
 }
 """The corpora that can be prepared, by name."""
 
-__all__ = ["LAYOUTS", "Layout", "Selection", "inspect"]
+__all__ = ["LAYOUTS", "Layout", "Selection", "SpeechLayout", "inspect", "inspect_speech"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import soundfile
 
@@ -17,7 +17,7 @@ from auriscope.errors import CorpusError
 from auriscope.signal.outputs import reason
 
 OnProgress = Callable[[float], None]
-_READERS = 8
+NUM_READERS = 8
 
 
 @dataclass(frozen=True)
@@ -46,28 +46,14 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How a corpus lies on disk as it is distributed.
+class Choices:
+    """What all layouts have: ``name``, what ``prepare`` calls the corpus, and the versions that it comes in.
 
-    Args:
-        name: what ``prepare`` calls it.
-        choices: by the fields of :class:`Selection`, what there is to choose from, the default first.
-        find: from (root, selection) to the mixtures.
-        sources: names of the sources by selection.
-        num_channels: of every file.
-        order: as in :class:`~auriscope.data.prepared.PreparedCorpus`.
-        remixable: by selection, as there.
-        official: by selection, how many mixtures each split has in the whole corpus; splits left out vary.
+    ``choices``: by the fields of :class:`Selection`, what there is to choose from, the default first.
     """
 
     name: str
     choices: Mapping[str, tuple[str | int, ...]]
-    find: Callable[[Path, Selection], Iterable[Found]]
-    sources: Callable[[Selection], tuple[str, ...]]
-    num_channels: int = 1
-    order: Literal["any", "fixed"] = "any"
-    remixable: Callable[[Selection], bool] = lambda _: True
-    official: Callable[[Selection], Mapping[str, int]] = lambda _: {}
 
     def select(self, asked: Mapping[str, str | int | None]) -> Selection:
         """Fill what was not asked for with the defaults; ``CorpusError`` for what the corpus does not have."""
@@ -84,6 +70,29 @@ class Layout:
             else:
                 chosen[name] = value
         return Selection(**chosen)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Layout(Choices):
+    """How a corpus of mixtures lies on disk as it is distributed.
+
+    Args:
+        name: what ``prepare`` calls it.
+        choices: as of every corpus.
+        find: from (root, selection) to the mixtures.
+        sources: names of the sources by selection.
+        num_channels: of every file.
+        order: as in :class:`~auriscope.data.prepared.PreparedCorpus`.
+        remixable: by selection, as there.
+        official: by selection, how many mixtures each split has in the whole corpus; splits left out vary.
+    """
+
+    find: Callable[[Path, Selection], Iterable[Found]]
+    sources: Callable[[Selection], tuple[str, ...]]
+    num_channels: int = 1
+    order: Literal["any", "fixed"] = "any"
+    remixable: Callable[[Selection], bool] = lambda _: True
+    official: Callable[[Selection], Mapping[str, int]] = lambda _: {}
 
 
 def inspect(layout: Layout, root: Path, selection: Selection, on_progress: OnProgress) -> PreparedCorpus:
@@ -117,7 +126,7 @@ def inspect(layout: Layout, root: Path, selection: Selection, on_progress: OnPro
         )
 
     checked: list[PreparedMixture] = []
-    with ThreadPoolExecutor(_READERS) as pool:
+    with ThreadPoolExecutor(NUM_READERS) as pool:
         for first in range(0, len(found), 512):
             checked += pool.map(check, found[first : first + 512])
             on_progress(len(checked) / len(found))
@@ -187,14 +196,22 @@ def parallel_folders(
     return found
 
 
-def _frames(path: Path, sample_rate: int, num_channels: int) -> int:
-    """Length of a file in samples, after its header was checked."""
+def audio_info(path: Path) -> Any:
+    """Read a file's header by soundfile; ``CorpusError`` if it is missing, damaged or empty."""
     if not path.is_file():
         raise CorpusError(f"{path}: is missing; copy or generate the corpus again")
     try:
         info = soundfile.info(str(path))
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
         raise CorpusError(f"{path}: cannot be read as audio ({reason(error)}); copy it again") from error
+    if info.frames == 0:
+        raise CorpusError(f"{path}: holds no samples; copy it again")
+    return info
+
+
+def _frames(path: Path, sample_rate: int, num_channels: int) -> int:
+    """Length of a file in samples, after its header was checked."""
+    info = audio_info(path)
     if info.samplerate != sample_rate:
         raise CorpusError(
             f"{path}: has a rate of {info.samplerate} Hz instead of {sample_rate} Hz; generate it anew, or give "
@@ -202,6 +219,4 @@ def _frames(path: Path, sample_rate: int, num_channels: int) -> int:
         )
     if info.channels != num_channels:
         raise CorpusError(f"{path}: has {info.channels} channels instead of {num_channels}; copy it again")
-    if info.frames == 0:
-        raise CorpusError(f"{path}: holds no samples; copy it again")
     return int(info.frames)
