@@ -53,7 +53,7 @@ def test_librispeech_takes_the_parts_that_are_asked_for(libri: Path, tmp_path: P
     result = prepared("librispeech", libri / "LibriSpeech", tmp_path, train_set="train-100")
     assert result.splits["train"].num_utterances == 4
     assert read_speech(tmp_path / "out").utterances[0].path.startswith("train-clean-100/")
-    with pytest.raises(CorpusError, match=r"dev-other: is not there; copy this part of LibriSpeech"):
+    with pytest.raises(CorpusError, match=r"dev-other: is not there; copy this part, or choose another one"):
         prepared("librispeech", libri, tmp_path, condition="other")
     with pytest.raises(CorpusError, match="librispeech has no --train-set train-1; it has: train-960, train-460"):
         prepared("librispeech", libri, tmp_path, train_set="train-1")
