@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from auriscope.recognition.ctc import collapse, ctc_loss, ctc_loss_of_paths
+from auriscope.recognition.ctc import collapse, ctc_loss, ctc_loss_of_paths, ctc_occupancies, extended_labels
 from auriscope.recognition.greedy import greedy_ctc
 
 BLANK = 0
@@ -137,6 +137,36 @@ def test_the_gradient_is_the_derivative() -> None:
     logits = _logits(3, 6, 4).requires_grad_()
     frames = torch.tensor([6, 5, 4])
     assert torch.autograd.gradcheck(lambda values: ctc_loss(values, tokens, frames, lengths), (logits,))
+
+
+def test_occupancies_are_the_shares_of_all_paths() -> None:
+    text, frames = [1, 1, 2], 6
+    logits = _logits(1, frames, 3)
+    found = ctc_occupancies(logits, *_single(tuple(text), frames))
+    labels, _ = extended_labels(torch.tensor([text]), torch.tensor([3]), BLANK)
+    assert labels.tolist() == [[0, 1, 0, 1, 0, 2, 0]]
+    probabilities = logits[0].softmax(-1).tolist()
+    expected = torch.zeros(frames, labels.shape[1], dtype=torch.float64)
+    for path in itertools.product(range(3), repeat=frames):
+        if collapse(path, BLANK) == text:
+            # The state that a path is in follows from the tokens that it has begun.
+            states = []
+            for token, before in zip(path, (BLANK, *path), strict=False):
+                begun = (states[-1] + 1) // 2 if states else 0
+                begun += token not in (BLANK, before)
+                states.append(2 * begun - (token != BLANK))
+            share = math.prod(frame[token] for frame, token in zip(probabilities, path, strict=True))
+            expected[torch.arange(frames), states] += share
+    torch.testing.assert_close(found[0], expected / expected.sum(1, keepdim=True))
+
+
+def test_occupancies_of_a_batch_sum_to_one_where_something_is_said() -> None:
+    tokens, lengths = _ragged(TEXTS, filling=-1)
+    found = ctc_occupancies(_logits(5, 12, 7), tokens, FRAMES, lengths)
+    valid = (torch.arange(12) < FRAMES[:, None]).double()
+    valid[4] = 0.0  # does not fit
+    torch.testing.assert_close(found.sum(2), valid)
+    assert (found >= 0.0).all()
 
 
 def test_what_stands_behind_the_ends_changes_nothing() -> None:

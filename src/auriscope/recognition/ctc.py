@@ -81,6 +81,23 @@ def ctc_loss(
     return loss
 
 
+@torch.no_grad()
+def ctc_occupancies(
+    logits: Tensor, tokens: Tensor, frame_lengths: Tensor, token_lengths: Tensor, *, blank_id: int = 0
+) -> Tensor:
+    """Compute how likely each state is at each frame, given the text: (batch, frames, 2 tokens + 1).
+
+    Arguments as of :func:`ctc_loss`; the states are those of :func:`extended_labels`. Over a valid frame's states they
+    sum to 1; behind an utterance's end, and of a text that does not fit into its frames, they are 0. This is
+    α_t(s) β_t(s) / y_t(s) over the text's probability, Graves, equation 14.
+    """
+    log_probs = logits.log_softmax(-1)
+    labels, skips = extended_labels(tokens, token_lengths, blank_id)
+    alphas = _forward_variables(log_probs, labels, skips, frame_lengths)
+    total = _end(alphas, frame_lengths, token_lengths)
+    return _occupancies(log_probs, labels, alphas, total, tokens, frame_lengths, token_lengths, blank_id)
+
+
 class _CTC(torch.autograd.Function):
     """The sum over all paths and its derivative with respect to the logits."""
 
@@ -97,13 +114,16 @@ class _CTC(torch.autograd.Function):
         log_probs = logits.log_softmax(-1)
         labels, skips = extended_labels(tokens, token_lengths, blank_id)
         alphas = _forward_variables(log_probs, labels, skips, frame_lengths)
-        loss = -_end(alphas, frame_lengths, token_lengths)
+        total = _end(alphas, frame_lengths, token_lengths)
+        impossible = total.isinf()
         if ctx.needs_input_grad[0]:
-            gradient = _gradient(log_probs, labels, alphas, loss, tokens, frame_lengths, token_lengths, blank_id)
-            if zero_infinity:
-                gradient = torch.where(loss.isinf()[:, None, None], 0.0, gradient)
-            ctx.save_for_backward(gradient)
-        return torch.where(loss.isinf(), 0.0, loss) if zero_infinity else loss
+            # Equation 16: the network's probability of a class, less that of being in one of its states.
+            shares = _occupancies(log_probs, labels, alphas, total, tokens, frame_lengths, token_lengths, blank_id)
+            gradient = log_probs.exp().scatter_add_(2, labels[:, None].expand_as(shares), -shares)
+            gradient[impossible] = 0.0 if zero_infinity else torch.nan
+            valid = torch.arange(logits.shape[1], device=logits.device) < frame_lengths[:, None]
+            ctx.save_for_backward(torch.where(valid[..., None], gradient, 0.0))
+        return torch.where(impossible, 0.0, -total) if zero_infinity else -total
 
     @staticmethod
     @once_differentiable
@@ -147,45 +167,38 @@ def _end(alphas: Tensor, frame_lengths: Tensor, token_lengths: Tensor) -> Tensor
     else:
         total = alphas.new_zeros(batch)
     # Without any frame there is one path, and it says nothing.
-    nothing = torch.where(token_lengths == 0, 0.0, -torch.inf).to(total)
+    nothing = torch.where(token_lengths == 0, 0.0, -torch.inf).to(alphas)
     return torch.where(frame_lengths > 0, total, nothing)
 
 
-def _gradient(
+def _occupancies(
     log_probs: Tensor,
     labels: Tensor,
     alphas: Tensor,
-    loss: Tensor,
+    total: Tensor,
     tokens: Tensor,
     frame_lengths: Tensor,
     token_lengths: Tensor,
     blank_id: int,
 ) -> Tensor:
-    """Derivative (batch, frames, classes) of the loss with respect to the logits, equation 16.
+    """See :func:`ctc_occupancies`.
 
-    It is the network's probability of a class less that of being in one of its states given the text, which is
-    α_t(s) β_t(s) / y_t(s), over the text's probability. The backward variable β (equations 9 to 11) is the forward
-    variable of the reversed text in the reversed frames.
+    The backward variable β (equations 9 to 11) is the forward variable of the reversed text in the reversed frames.
     """
     frames, states = log_probs.shape[1], labels.shape[1]
-    times = _reversal(frame_lengths, frames)
-    places = _reversal(token_lengths, tokens.shape[1])
-    backwards = tokens.gather(1, places)
+    times = _reversal(frame_lengths, frames)[..., None]
+    backwards = tokens.gather(1, _reversal(token_lengths, tokens.shape[1]))
     reversed_labels, reversed_skips = extended_labels(backwards, token_lengths, blank_id)
-    reversed_log_probs = log_probs.gather(1, times[..., None].expand_as(log_probs))
+    reversed_log_probs = log_probs.gather(1, times.expand_as(log_probs))
     betas = _forward_variables(reversed_log_probs, reversed_labels, reversed_skips, frame_lengths)
-    betas = betas.gather(1, times[..., None].expand_as(betas))
+    betas = betas.gather(1, times.expand_as(betas))
     betas = betas.gather(2, _reversal(2 * token_lengths + 1, states)[:, None].expand_as(betas))
     emissions = log_probs.gather(2, labels[:, None].expand(-1, frames, -1))
-    # A state that cannot be has no share, though -inf less -inf is no number.
-    paths = torch.where(emissions.isinf(), -torch.inf, alphas + betas - emissions)
-    occupancies = (paths + loss[:, None, None]).exp()
     inside = torch.arange(states, device=labels.device) <= 2 * token_lengths[:, None]
     valid = torch.arange(frames, device=labels.device) < frame_lengths[:, None]
-    shares = torch.zeros_like(log_probs)
-    shares.scatter_add_(2, labels[:, None].expand_as(occupancies), torch.where(inside[:, None], occupancies, 0.0))
-    gradient = torch.where(loss.isinf()[:, None, None], torch.nan, log_probs.exp() - shares)
-    return torch.where(valid[..., None], gradient, 0.0)
+    # What cannot be has no share, though -inf less -inf is no number.
+    there = inside[:, None] & valid[..., None] & ~emissions.isinf() & ~total.isinf()[:, None, None]
+    return torch.where(there, alphas + betas - emissions - total[:, None, None], -torch.inf).exp()
 
 
 def _reversal(lengths: Tensor, size: int) -> Tensor:
