@@ -4,14 +4,35 @@ from __future__ import annotations
 
 from auriscope.recognition.blstm import BLSTMCTC, BLSTMCTCConfig
 from auriscope.recognition.conformer import ConformerCTC, ConformerCTCConfig
+from auriscope.recognition.joint import Joint, JointConfig
+from auriscope.recognition.language_model import LanguageModel, LanguageModelConfig
+from auriscope.recognition.las import LAS, LASConfig
+from auriscope.recognition.meancontext import MeanContext, MeanContextConfig
 from auriscope.recognition.recognizer import Encoded, Recognizer, RecognizerConfig
+from auriscope.recognition.rnnlm import RNNLM, RNNLMConfig
+from auriscope.recognition.transformer import Transformer, TransformerConfig
+from auriscope.recognition.transformerlm import TransformerLM, TransformerLMConfig
 
 __all__ = [
     "BLSTMCTC",
+    "LAS",
+    "RNNLM",
     "BLSTMCTCConfig",
     "ConformerCTC",
     "ConformerCTCConfig",
     "Encoded",
+    "Joint",
+    "JointConfig",
+    "LASConfig",
+    "LanguageModel",
+    "LanguageModelConfig",
+    "MeanContext",
+    "MeanContextConfig",
+    "RNNLMConfig",
     "Recognizer",
     "RecognizerConfig",
+    "Transformer",
+    "TransformerConfig",
+    "TransformerLM",
+    "TransformerLMConfig",
 ]

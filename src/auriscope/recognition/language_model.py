@@ -54,7 +54,10 @@ class LanguageModel(Model):
 
     @abstractmethod
     def start(self, batch: int, beam_size: int, device: torch.device | str | None = None) -> Any:
-        """Make the state before the first token, for ``beam_size`` prefixes of each of ``batch`` utterances."""
+        """Make the state before the first token, for ``beam_size`` prefixes of each of ``batch`` utterances.
+
+        A model with weights has it where these are; only one without needs to be told a ``device``.
+        """
 
     @abstractmethod
     def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
