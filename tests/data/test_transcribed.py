@@ -103,7 +103,7 @@ def test_sets_of_digits_are_of_new_takes_or_new_speakers(digits: Path) -> None:
     assert {item.speaker for item in known} == {"fsdd_digits:ann", "fsdd_digits:bob"}
     assert {item.speaker for item in unseen} == {"fsdd_digits:eve"}
     assert len(unseen) == 20
-    assert all(3 <= len(item.text.split()) <= 7 for item in known + unseen)
+    assert all(3 <= len(item.text.split()) <= 7 for item in [*known, *unseen])
     again = spoken_set("digits", "test", **places)
     assert all(np.array_equal(a.waveform, b.waveform) and a.text == b.text for a, b in zip(known, again, strict=True))
 

@@ -177,7 +177,7 @@ class Augmenter:
         if drawn.noise is not None and self.noises is not None:
             noise = looped(self.noises.read(drawn.noise.clip), drawn.noise.start_frame, len(changed))
             changed = with_noise(changed, noise, drawn.noise.snr_db)
-        changed = _turned_up(changed, drawn.level_db)
+        changed = turned_up(changed, drawn.level_db)
         if drawn.telephone:
             changed = telephone(changed, self.sample_rate)
         if drawn.codec is not None:
@@ -245,7 +245,7 @@ def coded(waveform: FloatArray, sample_rate: int, codec: str, kbps: float) -> Fl
     return _as_long(heard, len(waveform))
 
 
-def _turned_up(waveform: FloatArray, level_db: float) -> FloatArray:
+def turned_up(waveform: FloatArray, level_db: float) -> FloatArray:
     """Turn a waveform up, and down to ``PEAK_LIMIT`` where its peak would pass that."""
     peak = float(np.abs(waveform).max())
     return waveform * np.float32(min(10.0 ** (level_db / 20.0), PEAK_LIMIT / peak if peak > 0.0 else 1.0))

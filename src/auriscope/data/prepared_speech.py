@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from auriscope.data.cache import ClipStore
 from auriscope.data.corpora import Utterance
 from auriscope.data.manifest import SPLITS, Entry
 from auriscope.data.prepared import read_folder, write_folder
@@ -68,7 +69,7 @@ def write_speech(corpus: PreparedSpeech, folder: str | Path) -> None:
     write_folder(Path(folder), values, [_entry(utterance) for utterance in corpus.utterances])
 
 
-def open_speech(folder: str | Path, split: str, *, sample_rate: int) -> tuple[list[Utterance], list[FileStore]]:
+def open_speech(folder: str | Path, split: str, *, sample_rate: int) -> tuple[list[Utterance], list[ClipStore]]:
     """Open a split: the utterances, and stores that hold them in the same order, one for each rate of the files.
 
     Errors as of :func:`read_speech`.
@@ -88,7 +89,7 @@ def open_speech(folder: str | Path, split: str, *, sample_rate: int) -> tuple[li
         )
         for utterance in chosen
     ]
-    stores = []
+    stores: list[ClipStore] = []
     for rate in sorted({utterance.sample_rate for utterance in chosen}):
         own = [utterance for utterance in chosen if utterance.sample_rate == rate]
         paths = [corpus.root / utterance.path for utterance in own]

@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 
 from auriscope.data.ahead import made_ahead
 from auriscope.data.augmentation import AugmentationConfig, Augmenter
-from auriscope.data.cache import open_clips
+from auriscope.data.cache import ClipStore, open_clips
 from auriscope.data.corpora import Utterance, utterances
 from auriscope.data.pool import ClipPool
+from auriscope.data.prepared import is_prepared
+from auriscope.data.prepared_speech import open_speech
+from auriscope.data.render import ClipReader
+from auriscope.data.spoken import Spoken, SpokenSet, clean_name, corrupted
 from auriscope.errors import CorpusError, RecipeError
 
 FloatArray = NDArray[np.float32]
@@ -42,12 +46,14 @@ class JoiningConfig:
 class TranscribedConfig:
     """What batches of transcribed speech are made from.
 
+    ``prepared``, a folder of transcribed speech that ``prepare`` wrote, takes the place of ``corpora``.
     ``batch_seconds`` is the sound of a batch, padding included, before any change of speed. Utterances outside
     ``min_seconds`` and ``max_seconds`` are left out, as are those without a text. ``joining`` puts utterances together,
     ``augmentation`` changes every utterance, each time anew. ``sample_rate`` is the model's.
     """
 
     corpora: tuple[str, ...] = ("libri_251spk",)
+    prepared: str | None = None
     sample_rate: int = 16_000
     batch_seconds: float = 120.0
     min_seconds: float = 0.2
@@ -58,16 +64,6 @@ class TranscribedConfig:
     def __post_init__(self) -> None:
         if not 0 < self.min_seconds < self.max_seconds <= self.batch_seconds:
             raise RecipeError("data needs 0 < min_seconds < max_seconds <= batch_seconds")
-
-
-@dataclass(frozen=True)
-class Spoken:
-    """An utterance to measure on: ``waveform`` (time,) float32, and what is said, in letters."""
-
-    id: str
-    waveform: FloatArray
-    text: str
-    speaker: str
 
 
 def letters(text: str) -> str:
@@ -99,8 +95,11 @@ class TranscribedBatches:
     ) -> None:
         self.config, self.seed, self.num_threads = config, seed, num_threads
         self.sample_rate = config.sample_rate
-        listed, stores = [], []
-        for corpus in config.corpora:
+        listed: list[Utterance] = []
+        stores: list[ClipStore] = []
+        if config.prepared is not None:
+            listed, stores = open_speech(config.prepared, split, sample_rate=config.sample_rate)
+        for corpus in config.corpora if config.prepared is None else ():
             entries = utterances(corpus, split, root=root, for_training=split == "train")
             if corpus == _DIGITS_CORPUS:
                 entries = [entry for entry in entries if not entry.held_out]
@@ -115,7 +114,9 @@ class TranscribedBatches:
         usable = (seconds >= config.min_seconds) & (seconds <= config.max_seconds) & (np.array(self._texts) != "")
         self._clips = np.flatnonzero(usable)
         if not len(self._clips):
-            raise CorpusError(f"{', '.join(config.corpora)}: no utterance of the split {split} has a text and fits")
+            raise CorpusError(
+                f"{config.prepared or ', '.join(config.corpora)}: no utterance of the split {split} has a text and fits"
+            )
         self._seconds = seconds
         self._by_speaker: dict[str, list[int]] = {}
         for clip in self._clips:
@@ -219,26 +220,50 @@ def spoken_set(
     max_seconds: float = float("inf"),
     root: Path | None = None,
     folder: Path | None = None,
-) -> list[Spoken]:
-    """Read a set to measure recognition on: a corpus with texts, or connected digits.
+) -> SpokenSet:
+    """Open a set to measure recognition on: a corpus with texts, or connected digits.
 
     ``"digits"`` joins three to seven digits that speakers of the train split said in takes that are not trained on,
-    ``"digits-unseen"`` those of the speakers of ``split``; both are drawn once and for all. Utterances longer than
-    ``max_seconds`` are left out. Raises ``CorpusError`` when the corpus is missing or has no texts.
+    ``"digits-unseen"`` those of the speakers of ``split``; both are drawn once and for all. A folder of transcribed
+    speech that ``prepare`` wrote is a set too. Behind each may stand one of the conditions of
+    :mod:`auriscope.data.spoken`: ``"digits-noisy"``. Utterances longer than ``max_seconds`` are left out. Raises
+    ``CorpusError`` when the corpus is missing or has no texts.
     """
+    clean, condition = (name, "") if is_prepared(name) else clean_name(name)
+    if condition:
+        plain = spoken_set(
+            clean,
+            split,
+            sample_rate=sample_rate,
+            max_items=max_items,
+            max_seconds=max_seconds,
+            root=root,
+            folder=folder,
+        )
+        return corrupted(plain, condition, sample_rate=sample_rate, root=root, folder=folder)
     if name in (DIGITS, UNSEEN_DIGITS):
-        return _digits(name, split, sample_rate, root, folder)[:max_items]
-    entries = [
-        entry for entry in utterances(name, split, root=root, max_seconds=max_seconds) if letters(entry.text or "")
-    ]
-    if not entries:
+        made = _digits(name, split, sample_rate, root, folder)[:max_items]
+        return SpokenSet(name, split, made.__getitem__, [len(item.waveform) / sample_rate for item in made])
+
+    def usable(entry: Utterance) -> bool:
+        return entry.duration_seconds <= max_seconds and letters(entry.text or "") != ""
+
+    if is_prepared(name):
+        listed, stores = open_speech(name, split, sample_rate=sample_rate)
+        pool: ClipReader = ClipPool(stores)
+        clips = [clip for clip, entry in enumerate(listed) if usable(entry)][:max_items]
+    else:
+        listed = [entry for entry in utterances(name, split, root=root) if usable(entry)][:max_items]
+        pool = open_clips(listed, sample_rate=sample_rate, name=f"{name}-{split}-spoken", folder=folder)
+        clips = list(range(len(listed)))
+    if not clips:
         raise CorpusError(f"the corpus {name!r} has no texts in the split {split!r}")
-    entries = entries[:max_items]
-    store = open_clips(entries, sample_rate=sample_rate, name=f"{name}-{split}-spoken", folder=folder)
-    return [
-        Spoken(entry.name, store.read(clip), letters(entry.text or ""), entry.speaker)
-        for clip, entry in enumerate(entries)
-    ]
+
+    def read(index: int) -> Spoken:
+        entry = listed[clips[index]]
+        return Spoken(entry.name, pool.read(clips[index]), letters(entry.text or ""), entry.speaker)
+
+    return SpokenSet(name, split, read, [listed[clip].duration_seconds for clip in clips])
 
 
 def _digits(name: str, split: str, sample_rate: int, root: Path | None, folder: Path | None) -> list[Spoken]:

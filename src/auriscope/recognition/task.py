@@ -119,9 +119,9 @@ class SpokenBatches:
                 max_items=options.max_items,
                 max_seconds=options.max_seconds,
             )
-            spoken.sort(key=lambda item: len(item.waveform))
-            for first in range(0, len(spoken), options.batch_size):
-                items = spoken[first : first + options.batch_size]
+            order = sorted(range(len(spoken)), key=spoken.seconds.__getitem__)
+            for first in range(0, len(order), options.batch_size):
+                items = [spoken[index] for index in order[first : first + options.batch_size]]
                 facts = {"text": [item.text for item in items], "id": [item.id for item in items]}
                 self.batches.append(padded([item.waveform for item in items]) | facts)
 
