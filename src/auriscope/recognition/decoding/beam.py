@@ -127,7 +127,7 @@ class TokenSearch:
             assert blank is not None
             self.prefix_scorer = CTCPrefixScorer(ctc_log_probs, encoded.frame_lengths, blank)
         self.num_tokens = len(tokenizer)
-        candidates = options.num_candidates or max(40, 4 * options.beam_size)
+        candidates = options.num_candidates or max(40, 2 * options.beam_size)
         self.num_candidates = min(candidates, self.num_tokens)
         # Without a decoder to choose candidates, CTC chooses them.
         self.ctc_of_all = self.prefix_scorer is not None and (

@@ -43,7 +43,7 @@ class DecodingOptions:
         search: "tokens" goes token by token (the decoder, CTC's prefix scores, or both); "frames" goes frame by frame
             (CTC alone, with a language model over words at most). "auto": frames where that is possible.
         num_candidates: tokens that may follow a hypothesis, chosen by the decoder and the language model before CTC and
-            words are scored. None: four times the beam, at least 40.
+            words are scored. None: twice the beam, at least 40.
         max_tokens_per_frame: hypotheses have at most so many tokens per frame of the encoder.
         max_tokens: and at most so many tokens at all. None: no other limit.
         eos_threshold: a sentence may end only where its end is likelier than this times the log-probability of the

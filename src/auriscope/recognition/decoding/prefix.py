@@ -78,28 +78,28 @@ class CTCPrefixScorer:
 
         ``candidates`` (batch, beam, candidates) are token numbers; None: every token. The blank gets minus infinity.
         """
+        chosen, probs = None, self._probs
+        if candidates is not None:
+            # The prefixes of an utterance share most candidates: one product for all that are any's.
+            wanted = probs.new_zeros(probs.shape[:2]).scatter_(1, candidates.flatten(1), 1.0)
+            tokens = wanted.argsort(dim=1, descending=True, stable=True)[:, : int(wanted.sum(1).max())]
+            places = (wanted.cumsum(1) - 1.0).long()
+            chosen = places[:, None].expand(-1, candidates.shape[1], -1).gather(2, candidates)
+            probs = probs.gather(1, tokens[..., None].expand(-1, -1, probs.shape[-1]))
         total = state.total()[..., :-1]
         largest = total.amax(-1, keepdim=True).clamp(min=-1e30)
-        phi = (total - largest).exp()
-        if candidates is None:
-            psi = phi @ self._probs.double().mT
-            is_blank = torch.arange(psi.shape[-1], device=psi.device) == self.blank_id
-        else:
-            rows = torch.arange(len(phi), device=phi.device)[:, None, None]
-            psi = (self._probs[rows, candidates].double() @ phi[..., None])[..., 0]
-            is_blank = candidates == self.blank_id
-        psi = psi.log() + largest
+        psi = ((total - largest).exp() @ probs.double().mT).log() + largest
+        if chosen is not None:
+            psi = psi.gather(2, chosen)
         # After the same token only a blank lets it come once more.
-        repeated = self._probs.gather(1, state.last.clamp(min=0)[..., None].expand(-1, -1, phi.shape[-1])).double()
         blank = state.blank[..., :-1]
         largest = blank.amax(-1, keepdim=True).clamp(min=-1e30)
+        repeated = self._probs.gather(1, state.last.clamp(min=0)[..., None].expand_as(blank))
         again = ((blank - largest).exp() * repeated).sum(-1, keepdim=True).log() + largest
         if candidates is None:
-            index = state.last.clamp(min=0)[..., None]
-            psi.scatter_(2, index, torch.where(state.last[..., None] < 0, psi.gather(2, index), again))
-        else:
-            psi = torch.where(candidates == state.last[..., None], again, psi)
-        return psi.masked_fill(is_blank, -torch.inf)
+            candidates = torch.arange(psi.shape[-1], device=psi.device)
+        psi = torch.where(candidates == state.last[..., None], again, psi)
+        return psi.masked_fill(candidates == self.blank_id, -torch.inf)
 
     def advance(self, state: PrefixState, parents: Tensor, tokens: Tensor) -> PrefixState:
         """The state of new prefixes: those that ``parents`` (batch, beam) name, each followed by one of ``tokens``."""
