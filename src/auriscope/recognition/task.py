@@ -11,9 +11,13 @@ import torch
 from rapidfuzz.distance import Levenshtein
 from torch import Tensor, nn
 
+from auriscope.data.texts import TextBatches
 from auriscope.data.transcribed import TranscribedBatches, TranscribedConfig, padded, spoken_set
 from auriscope.errors import RecipeError
+from auriscope.recognition import lm_task
 from auriscope.recognition.greedy import transcripts
+from auriscope.recognition.language_model import LanguageModel
+from auriscope.recognition.lm_task import LanguageModelTask
 from auriscope.recognition.recognizer import Recognizer
 from auriscope.signal.features import spec_augment
 from auriscope.training.recipe import Recipe, build_model, parse
@@ -129,9 +133,13 @@ class SpokenBatches:
         return iter(self.batches)
 
 
-def build(recipe: Recipe) -> tuple[RecognitionTask, TranscribedBatches, SpokenBatches]:
+def build(
+    recipe: Recipe,
+) -> tuple[RecognitionTask | LanguageModelTask, TranscribedBatches | TextBatches, Iterable[Batch]]:
     """Make a recipe's task, training batches and validation batches; ``RecipeError`` if they do not fit together."""
     model = build_model(recipe)
+    if isinstance(model, LanguageModel):
+        return lm_task.build(recipe, model)
     if not isinstance(model, Recognizer):
         raise RecipeError(f"model.architecture: {recipe.model.architecture} does not transcribe")
     rate = int(model.config.sample_rate)
