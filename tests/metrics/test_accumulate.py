@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from auriscope.metrics import Accumulator, summarize
+from auriscope.metrics import Accumulator, summarize, summarize_ratio
 
 
 def test_interval_is_near_the_normal_one_for_independent_values() -> None:
@@ -113,3 +113,30 @@ def test_the_package_and_the_accumulators_need_no_torch() -> None:
         "assert summarize([1.0, 2.0]).mean == 1.5; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_ratio_is_of_sums_and_its_interval_widens_with_clusters() -> None:
+    rng = np.random.default_rng(6)
+    speakers = np.repeat(np.arange(25), 12)
+    words = rng.integers(1, 30, 300)
+    edits = rng.binomial(words, rng.uniform(0.0, 0.6, 25)[speakers])
+    plain, clustered = summarize_ratio(edits, words), summarize_ratio(edits, words, speakers.tolist())
+    assert plain.mean == clustered.mean == pytest.approx(edits.sum() / words.sum())
+    assert None not in (plain.low, plain.high, clustered.low, clustered.high)
+    # The delta method's standard error of a ratio, over utterances and over speakers.
+    for summary, groups in ((plain, np.arange(300)), (clustered, speakers)):
+        above, below = np.bincount(groups, edits), np.bincount(groups, words)
+        error = np.sqrt(np.sum((above - plain.mean * below) ** 2)) / below.sum()
+        assert summary.high - summary.low == pytest.approx(2 * norm.ppf(0.975) * error, rel=0.12)
+    assert clustered.high - clustered.low > 1.5 * (plain.high - plain.low)
+
+
+def test_ratios_that_are_none() -> None:
+    assert summarize_ratio([1, 2], [0, 0]).mean is None
+    assert summarize_ratio([1], [2]).low is None
+    assert summarize_ratio([1, 2], [2, 2], ["a", "a"]).high is None
+    # An utterance without words that were said still counts with what was heard in it.
+    assert summarize_ratio([3, 1], [0, 4]).mean == 1.0
+    for arguments in (([1], [1, 2]), ([1, math.inf], [1, 1]), ([1], [-1]), ([1, 2], [1, 1], ["a"])):
+        with pytest.raises(ValueError, match=r"numerators|finite|clusters"):
+            summarize_ratio(*arguments)

@@ -8,19 +8,33 @@ from typing import Annotated, Any
 import typer
 
 from auriscope.cli.console import complain, emit, printable, progress_bar, say, to_json
-from auriscope.cli.options import Json, Offline, Threads, use_threads
+from auriscope.cli.options import (
+    Beam,
+    CtcWeight,
+    Json,
+    LanguageModel,
+    LmWeight,
+    Offline,
+    Threads,
+    decoding_options,
+    use_threads,
+)
 from auriscope.errors import AuriscopeError
 
 
 def evaluate(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Address of a separation or quality model.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Address of a separation or quality model, or of a recogniser.", show_default=False
+        ),
     ],
     sets: Annotated[
         list[str],
         typer.Argument(
             metavar="SET",
-            help="Evaluation sets, such as libri2mix-mini-clean, or prepared folders.",
+            help="Evaluation sets, such as libri2mix-mini-clean, or prepared folders; for a recogniser corpora with "
+            "texts, or digits, also corrupted, such as libri_eval50_flac-noisy-reverb.",
             show_default=False,
         ),
     ],
@@ -31,6 +45,10 @@ def evaluate(
             "--separator", metavar="ADDRESS", help="What makes the tracks that a quality model judges; may be repeated."
         ),
     ] = None,
+    beam: Beam = None,
+    ctc_weight: CtcWeight = None,
+    language_model: LanguageModel = None,
+    lm_weight: LmWeight = None,
     json: Json = False,
     offline: Offline = False,
     threads: Threads = None,
@@ -38,11 +56,13 @@ def evaluate(
     """Measure a model on fixed evaluation sets, or on what prepare wrote, with 95 % intervals.
 
     The sets need the corpora, in the folder that AURISCOPE_CORPORA names. Separation models get SI-SNR, SI-SNRi and
-    SDRi, or of stems the SDR of each, quality models their correlation with the true SI-SNR.
+    SDRi, or of stems the SDR of each, quality models their correlation with the true SI-SNR, and recognisers word and
+    character error.
     """
     use_threads(threads)
     from auriscope.verbs.evaluate import evaluate as run
 
+    decoding = decoding_options(beam_size=beam, ctc_weight=ctc_weight)
     failed = False
     for name in sets:
         try:
@@ -52,6 +72,9 @@ def evaluate(
                     name,
                     split=split,
                     separators=separator or (),
+                    decoding=decoding,
+                    language_model=language_model,
+                    lm_weight=lm_weight,
                     offline=offline or None,
                     on_progress=partial(update, name),
                 )
@@ -64,9 +87,13 @@ def evaluate(
         if json:
             emit(_flat(result))
         else:
-            say(f"{printable(result.set)} ({result.split}, {result.num_mixtures} mixtures)")
+            what = "utterances" if "word_error_percent" in result.figures else "mixtures"
+            say(f"{printable(result.set)} ({result.split}, {result.num_mixtures} {what})")
+            width = max(24, 2 + max(map(len, result.figures)))
             for figure, value in to_json(result.figures).items():
-                say(f"  {figure:<24}{_number(value['value'])}  [{_number(value['low'])}, {_number(value['high'])}]")
+                say(
+                    f"  {figure:<{width}}{_number(value['value'])}  [{_number(value['low'])}, {_number(value['high'])}]"
+                )
     if failed:
         raise typer.Exit(1)
 

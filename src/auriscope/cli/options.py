@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from auriscope.recognition.decoding import DecodingOptions
 
 
 def parse_speakers(value: str | None) -> Literal["auto"] | int | None:
@@ -96,6 +99,35 @@ PrecisionOption = Annotated[
     ),
 ]
 
+Beam = Annotated[
+    int | None,
+    typer.Option("--beam", metavar="N", min=1, help="Hypotheses that decoding keeps.", show_default="10"),
+]
+
+CtcWeight = Annotated[
+    float | None,
+    typer.Option(
+        "--ctc-weight",
+        metavar="0…1",
+        min=0.0,
+        max=1.0,
+        help="Weight of CTC beside a decoder: 0 is the decoder alone, 1 CTC alone.",
+        show_default="0.3 for models that have both",
+    ),
+]
+
+LanguageModel = Annotated[
+    str | None,
+    typer.Option(
+        "--lm", metavar="FILE|ADDRESS", help="Language model: an ARPA or KenLM file over words, or a trained one."
+    ),
+]
+
+LmWeight = Annotated[
+    float | None,
+    typer.Option("--lm-weight", metavar="WEIGHT", min=0.0, help="Its weight in the score.", show_default="0.5"),
+]
+
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object per input on stdout; everything else goes to stderr.")
 ]
@@ -108,6 +140,16 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", metavar="N", min=1, help="Number of CPU threads.", show_default="all cores"),
 ]
+
+
+def decoding_options(**chosen: Any) -> DecodingOptions | None:
+    """Make the options of decoding from those that were given, not ``None``; ``None`` if none was."""
+    given = {name: value for name, value in chosen.items() if value is not None}
+    if not given:
+        return None
+    from auriscope.recognition.decoding import DecodingOptions
+
+    return DecodingOptions(**given)
 
 
 def use_threads(threads: int | None) -> None:

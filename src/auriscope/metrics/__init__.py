@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from auriscope.metrics.accumulate import Accumulator, Summary, summarize
+    from auriscope.metrics.accumulate import Accumulator, Summary, summarize, summarize_ratio
     from auriscope.metrics.bss import BssEval, bss_eval, sdr
     from auriscope.metrics.improvement import sdri, si_snri
     from auriscope.metrics.perceptual import PerceptualScores, pesq, stoi
@@ -50,6 +50,7 @@ _HOMES = {
     "snr": "ratios",
     "stoi": "perceptual",
     "summarize": "accumulate",
+    "summarize_ratio": "accumulate",
 }
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "snr",
     "stoi",
     "summarize",
+    "summarize_ratio",
 ]
 
 

@@ -83,6 +83,51 @@ def summarize(
     return Summary(mean, float(interval.low), float(interval.high), len(numbers), num_excluded)
 
 
+def summarize_ratio(
+    numerators: Any,
+    denominators: Any,
+    clusters: Sequence[Any] | None = None,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> Summary:
+    """Give the sum of the numerators over that of the denominators with its percentile bootstrap interval.
+
+    So word error is: all edits over all words (n,), pairs being resampled, or whole ``clusters`` (n,), as in
+    :func:`summarize`. Denominators are not negative and finite, as are numerators; all zero, there is no ratio.
+
+    >>> summary = summarize_ratio([1, 0, 3], [10, 10, 10])
+    >>> round(summary.mean, 3), 0.0 <= summary.low < summary.high <= 0.3
+    (0.133, True)
+    """
+    above, below = _to_array(numerators), _to_array(denominators)
+    if above.shape != below.shape or above.ndim != 1:
+        raise ValueError(f"numerators of shape {above.shape} do not go with denominators of shape {below.shape}")
+    if clusters is not None and len(clusters) != len(above):
+        raise ValueError(f"{len(clusters)} clusters were given for {len(above)} values")
+    if not (np.isfinite(above).all() and np.isfinite(below).all() and (below >= 0).all()):
+        raise ValueError("a ratio needs finite numbers, and denominators of at least zero")
+    num_values = len(above)
+    if below.sum() == 0:
+        return Summary(None, None, None, num_values, 0)
+    ratio = float(above.sum() / below.sum())
+    if clusters is not None:
+        numbers = np.unique(np.asarray(clusters), return_inverse=True)[1]
+        above, below = (np.bincount(numbers, values).astype(np.float64) for values in (above, below))
+    if len(above) < 2:
+        return Summary(ratio, None, None, num_values, 0)
+    rng = np.random.default_rng(seed)
+    drawn = np.empty(num_resamples)
+    for number in range(num_resamples):
+        chosen = rng.integers(len(above), size=len(above))
+        whole = below[chosen].sum()
+        drawn[number] = above[chosen].sum() / whole if whole > 0 else np.nan
+    tail = 50.0 * (1.0 - confidence)
+    low, high = np.nanpercentile(drawn, [tail, 100.0 - tail])
+    return Summary(ratio, float(low), float(high), num_values, 0)
+
+
 class Accumulator:
     """Gathers per-example values by name, batch by batch, and summarizes them.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 from auriscope.data.evaluation import evaluation_set
 from auriscope.data.items import EvaluationItem, EvaluationSet
 from auriscope.data.prepared_set import PreparedSet
+from auriscope.data.transcribed import spoken_set
 from auriscope.errors import AuriscopeError
 from auriscope.metrics.accumulate import summarize
 from auriscope.metrics.improvement import sdri, si_snri
@@ -21,10 +23,14 @@ from auriscope.metrics.perceptual import Band, PerceptualScores, pesq, stoi
 from auriscope.metrics.pit import permute, pit_si_snr
 from auriscope.pretrained import load
 from auriscope.quality.windows import predict_long
+from auriscope.recognition.decoding import DecodingOptions
+from auriscope.recognition.recognizer import Recognizer
 from auriscope.separation.long import LongConfig, separate_waveform
 from auriscope.separation.task import OwnMetrics
 from auriscope.signal.resampling import resample
 from auriscope.verbs.defaults import require_separator
+from auriscope.verbs.language_models import open_language_model, with_language_model
+from auriscope.verbs.recognition_figures import recognition_figures
 from auriscope.verbs.stems import stem_figures
 
 OnProgress = Callable[[float], None]
@@ -43,7 +49,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Figures of one model on one set; the unit is in each figure's name.
+    """Figures of one model on one set, of ``num_mixtures`` mixtures or utterances; the unit is in each figure's name.
 
     ``separators`` are what made the tracks that a quality model judged, empty for a separation model.
     """
@@ -62,6 +68,9 @@ def evaluate(
     *,
     split: str = "test",
     separators: Sequence[str] = (),
+    decoding: DecodingOptions | None = None,
+    language_model: str | None = None,
+    lm_weight: float | None = None,
     offline: bool | None = None,
     on_progress: OnProgress | None = None,
 ) -> EvaluationResult:
@@ -73,30 +82,41 @@ def evaluate(
     which it tells the number of talkers. A model of one source, an enhancer, gets PESQ (wide
     band; at 8 kHz narrow band), STOI and ESTOI as well, each with its gain over the mixture. A quality model judges
     the tracks of the ``separators`` against their true SI-SNR: Pearson's and Spearman's correlation over all tracks of
-    all of them, the mean absolute error and the mean error in dB.
+    all of them, the mean absolute error and the mean error in dB. A recogniser transcribes a set of utterances, and
+    gets word and character error in per cent (:func:`~auriscope.verbs.recognition_figures.recognition_figures`).
 
     Args:
-        model: address of a separation or quality model.
+        model: address of a separation or quality model, or of a recogniser.
         set_name: an evaluation set, such as ``"libri2mix-mini-clean"``, or a folder that ``prepare`` wrote, such as
-            ``"manifests/wsj0-2mix"``; its mixtures are resampled to the model's rate.
+            ``"manifests/wsj0-2mix"``; its mixtures are resampled to the model's rate. For a recogniser: a corpus with
+            texts or connected digits (:func:`~auriscope.data.transcribed.spoken_set`), as they are or in noise and
+            rooms (:mod:`auriscope.data.spoken`), such as ``"libri_eval50_flac-noisy"``.
         split: ``"test"`` or ``"valid"``.
         separators: addresses of the separation models for a quality model.
+        decoding: how a recogniser is decoded; times of words are never looked for.
+        language_model: for a recogniser, an n-gram in a file or the address of a language model.
+        lm_weight: of the language model in the score; None: the usual one
+            (:func:`~auriscope.verbs.language_models.with_language_model`).
         offline: forbids the network, also for an ``hf://`` address.
         on_progress: told the done fraction of the set, 0 to 1.
 
     Raises:
         AuriscopeError: no such model or set, no corpora, or a model and a set that do not fit.
     """
-    network = load(model, offline=offline)
+    network, notify = load(model, offline=offline), on_progress or _nothing
     room = network.name.split("/")[0]
-    if room not in ("separation", "quality"):
-        raise AuriscopeError(f"{model}: is of the room {room!r}; give a separation or quality model")
+    if room not in ("separation", "quality", "recognition"):
+        raise AuriscopeError(f"{model}: is of the room {room!r}; give a separation or quality model, or a recogniser")
     if room == "quality" and not separators:
         raise AuriscopeError(f"{model}: a quality model judges tracks; give the separation model with --separator")
-    if room == "separation" and separators:
+    if room != "quality" and separators:
         raise AuriscopeError(f"{model}: a separator is for quality models only; leave --separator out")
+    if room != "recognition" and (decoding or language_model):
+        raise AuriscopeError(f"{model}: decoding and language models are for recognisers only; leave them out")
+    if room == "recognition":
+        options = decoding or DecodingOptions()
+        return _recognized(model, network, set_name, split, options, language_model, lm_weight, offline, notify)
     items = evaluation_set(set_name, split, sample_rate=network.config.sample_rate)
-    notify = on_progress or _nothing
     if isinstance(items, PreparedSet) and items.fixed_order:
         if room == "quality":
             raise AuriscopeError(f"{set_name}: holds stems; a quality model judges talkers")
@@ -116,6 +136,31 @@ def evaluate(
             )
         figures = _quality_figures(np.concatenate(pairs, axis=1))
     return EvaluationResult(items.name, split, model, tuple(separators), len(items), figures)
+
+
+def _recognized(
+    model: str,
+    recognizer: Any,
+    set_name: str,
+    split: str,
+    options: DecodingOptions,
+    language_model: str | None,
+    lm_weight: float | None,
+    offline: bool | None,
+    on_progress: OnProgress,
+) -> EvaluationResult:
+    if not isinstance(recognizer, Recognizer):
+        raise AuriscopeError(f"{model}: {recognizer.instead or 'does not transcribe'}; give a recogniser")
+    helper = open_language_model(language_model, offline=offline) if language_model else None
+    if helper is not None:
+        options = with_language_model(options, helper, lm_weight)
+    items = spoken_set(set_name, split, sample_rate=int(recognizer.config.sample_rate))
+    figures = recognition_figures(
+        recognizer, items, on_progress, options=dataclasses.replace(options, word_times=False), language_model=helper
+    )
+    return EvaluationResult(
+        items.name, split, model, (), len(items), {name: Figure(*ends) for name, ends in figures.items()}
+    )
 
 
 def _nothing(_: float) -> None:

@@ -1,0 +1,36 @@
+"""Opening the language model that a recogniser's decoding is helped by, whatever kind of file it is."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from auriscope.errors import AuriscopeError
+from auriscope.pretrained import load
+from auriscope.recognition.decoding import DecodingOptions, TokenLanguageModel, WordLanguageModel
+from auriscope.recognition.language_model import LanguageModel
+
+DEFAULT_LM_WEIGHT = 0.5
+DEFAULT_WORD_BONUS = 1.5
+"""Of a language model over words, where nothing else is said: what is usual in the field (pyctcdecode's)."""
+
+
+def open_language_model(address: str, *, offline: bool | None = None) -> TokenLanguageModel | WordLanguageModel:
+    """Open the language model at an address.
+
+    Raises ``AuriscopeError`` when there is none at the address, or what is there is no language model.
+    """
+    model = load(address, offline=offline)
+    if not isinstance(model, LanguageModel):
+        raise AuriscopeError(f"{address}: is not a language model; give the address of one")
+    return model
+
+
+def with_language_model(
+    options: DecodingOptions, language_model: TokenLanguageModel | WordLanguageModel, weight: float | None = None
+) -> DecodingOptions:
+    """Give a language model its weight in the score, None: the usual one; over words, with a bonus for each word."""
+    weight = DEFAULT_LM_WEIGHT if weight is None else weight
+    if isinstance(language_model, WordLanguageModel):
+        bonus = options.word_bonus or DEFAULT_WORD_BONUS
+        return dataclasses.replace(options, word_lm_weight=weight, word_bonus=bonus)
+    return dataclasses.replace(options, lm_weight=weight)
