@@ -15,6 +15,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "align": "auriscope.verbs.align",
     "compare": "auriscope.verbs.compare",
     "enhance": "auriscope.verbs.enhance",
     "export": "auriscope.verbs.export",

@@ -22,7 +22,19 @@ import auriscope
 from auriscope.cli import app
 from auriscope.cli.console import emit
 
-COMMANDS = ("listen", "separate", "enhance", "judge", "prepare", "train", "evaluate", "compare", "export", "models")
+COMMANDS = (
+    "listen",
+    "separate",
+    "enhance",
+    "judge",
+    "align",
+    "prepare",
+    "train",
+    "evaluate",
+    "compare",
+    "export",
+    "models",
+)
 
 
 def files_in(folder: Path) -> list[str]:

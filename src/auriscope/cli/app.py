@@ -11,7 +11,20 @@ import typer
 from typer.core import TyperGroup
 
 from auriscope import __version__
-from auriscope.cli import compare, enhance, evaluate, export, judge, listen, models, prepare, separate, study, train
+from auriscope.cli import (
+    align,
+    compare,
+    enhance,
+    evaluate,
+    export,
+    judge,
+    listen,
+    models,
+    prepare,
+    separate,
+    study,
+    train,
+)
 from auriscope.cli.console import complain
 from auriscope.errors import AuriscopeError
 
@@ -83,6 +96,7 @@ app.command("listen")(listen.listen)
 app.command("separate")(separate.separate)
 app.command("enhance")(enhance.enhance)
 app.command("judge")(judge.judge)
+app.command("align")(align.align)
 app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -100,6 +101,15 @@ def word_times(
     assert tokenizer.blank_id is not None
     found = ctc_align(log_probs, tokens, frame_lengths, token_lengths, blank_id=tokenizer.blank_id)
     return [words_of_spans(spans, tokenizer, frame_seconds) for spans in found.spans]
+
+
+def frames_needed(tokens: Sequence[int]) -> int:
+    """Count the frames that a text takes at the least: one for each token, and one between two equal ones.
+
+    >>> frames_needed([5, 3, 3, 5]), frames_needed([])
+    (5, 0)
+    """
+    return len(tokens) + sum(token == before for before, token in pairwise(tokens))
 
 
 def _spans(states: Sequence[int], path: Sequence[int], posteriors: Sequence[float]) -> tuple[TokenSpan, ...]:
