@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from auriscope.signal.chunking import chunk, crossfade_window, num_chunks, overlap_add
+    from auriscope.signal.features import FeatureConfig, Features, LogMel, RawWaveform, make_features, spec_augment
     from auriscope.signal.files import AudioInfo, AudioReader, AudioWriter, find_audio, probe, read, write
     from auriscope.signal.levels import (
         LevelMeter,
@@ -41,8 +42,12 @@ __all__ = [
     "AudioInfo",
     "AudioReader",
     "AudioWriter",
+    "FeatureConfig",
+    "Features",
     "ImpulseResponses",
     "LevelMeter",
+    "LogMel",
+    "RawWaveform",
     "Room",
     "RoomConfig",
     "StreamResampler",
@@ -54,6 +59,7 @@ __all__ = [
     "is_clipped",
     "is_silent",
     "log_mel",
+    "make_features",
     "make_folder",
     "make_window",
     "mel_filterbank",
@@ -69,6 +75,7 @@ __all__ = [
     "sample_room",
     "silences",
     "simulate",
+    "spec_augment",
     "split_early_late",
     "write",
     "written_aside",
@@ -76,6 +83,7 @@ __all__ = [
 
 _HOMES = {
     "chunking": "chunk crossfade_window num_chunks overlap_add",
+    "features": "FeatureConfig Features LogMel RawWaveform make_features spec_augment",
     "files": "AudioInfo AudioReader AudioWriter find_audio probe read write",
     "levels": "LevelMeter clipped_fraction is_clipped is_silent peak_dbfs rms_dbfs silences",
     "mel": "log_mel mel_filterbank",

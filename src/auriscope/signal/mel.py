@@ -65,14 +65,10 @@ def mel_filterbank(
         (num_mels, fft_length // 2 + 1) float32, kept for the next call: do not change it in place. Equal to
         librosa.filters.mel.
     """
-    max_hz = sample_rate / 2.0 if max_hz is None else max_hz
-    if not 0 <= min_hz < max_hz:
-        raise ValueError(f"the filters need 0 <= min_hz < max_hz, not {min_hz} and {max_hz}")
     frequencies = torch.linspace(0.0, sample_rate / 2.0, fft_length // 2 + 1, dtype=torch.float64)
     if fft_length % 2:
         frequencies = torch.arange(fft_length // 2 + 1, dtype=torch.float64) * sample_rate / fft_length
-    limits = hz_to_mel(torch.tensor([min_hz, max_hz], dtype=torch.float64), scale)
-    edges = mel_to_hz(torch.linspace(float(limits[0]), float(limits[1]), num_mels + 2, dtype=torch.float64), scale)
+    edges = _edges(sample_rate, num_mels, min_hz, max_hz, scale)
     lower, middle, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     rising = (frequencies - lower) / (middle - lower)
     falling = (upper - frequencies) / (upper - middle)
@@ -80,6 +76,48 @@ def mel_filterbank(
     if norm == "slaney":
         filters = filters * (2.0 / (upper - lower))
     return filters.float()
+
+
+@lru_cache(maxsize=16)
+def symmetric_filterbank(
+    sample_rate: int, fft_length: int, num_mels: int, *, min_hz: float = 0.0, max_hz: float | None = None
+) -> torch.Tensor:
+    """Make triangles as SpeechBrain does: on the HTK scale, falling over as many hertz as they rise, 1 high.
+
+    A falling side should end where the next triangle has its middle, which on a mel scale is further away; published
+    weights of SpeechBrain have heard it so. Arguments and shape are those of :func:`mel_filterbank`. Source: its
+    ``speechbrain.processing.features.Filterbank``.
+    """
+    frequencies = torch.linspace(0.0, sample_rate // 2, fft_length // 2 + 1, dtype=torch.float64)
+    edges = _edges(sample_rate, num_mels, min_hz, max_hz, "htk")
+    lower, middle = edges[:-2, None], edges[1:-1, None]
+    return (1.0 - (frequencies - middle).abs() / (middle - lower)).clamp_min(0.0).float()
+
+
+@lru_cache(maxsize=16)
+def kaldi_filterbank(
+    sample_rate: int, fft_length: int, num_mels: int, *, min_hz: float = 20.0, max_hz: float | None = None
+) -> torch.Tensor:
+    """Make triangles as Kaldi does: straight lines over mel instead of hertz, 1 high, the highest frequency left out.
+
+    Arguments and shape are those of :func:`mel_filterbank`. Source: Kaldi's ``feat/mel-computations.cc``.
+    """
+    edges = hz_to_mel(_edges(sample_rate, num_mels, min_hz, max_hz, "htk"), "htk")
+    frequencies = torch.arange(fft_length // 2 + 1, dtype=torch.float64) * sample_rate / fft_length
+    mels = hz_to_mel(frequencies, "htk")
+    lower, middle, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    filters = torch.minimum((mels - lower) / (middle - lower), (upper - mels) / (upper - middle)).clamp_min(0.0)
+    filters[:, -1] = 0.0
+    return filters.float()
+
+
+def _edges(sample_rate: int, num_mels: int, min_hz: float, max_hz: float | None, scale: MelScale) -> torch.Tensor:
+    """Give the edges of the filters in hertz, (num_mels + 2,) float64, equally spaced in mel."""
+    max_hz = sample_rate / 2.0 if max_hz is None else max_hz
+    if not 0 <= min_hz < max_hz:
+        raise ValueError(f"the filters need 0 <= min_hz < max_hz, not {min_hz} and {max_hz}")
+    limits = hz_to_mel(torch.tensor([min_hz, max_hz], dtype=torch.float64), scale)
+    return mel_to_hz(torch.linspace(float(limits[0]), float(limits[1]), num_mels + 2, dtype=torch.float64), scale)
 
 
 def log_mel(
