@@ -273,7 +273,7 @@ def test_words_are_timed_by_attention() -> None:
     assert [word.start_seconds for word in best.words] == pytest.approx([0.0, 0.6])
     assert [word.end_seconds for word in best.words] == pytest.approx([0.3, 0.7])
     sure = math.exp(9.0) / (math.exp(9.0) + 4.0)
-    assert [word.confidence for word in best.words] == pytest.approx([sure, sure], abs=1e-4)
+    assert [word.confidence for word in best.words] == pytest.approx([sure**2, sure], abs=1e-4)
     assert best.warnings == ()
 
 

@@ -27,8 +27,7 @@ def test_letters_become_words_at_spaces() -> None:
     assert (first.word, second.word) == ("AB", "B")
     assert (first.start_seconds, first.end_seconds) == pytest.approx((20.1, 20.6))
     assert (second.start_seconds, second.end_seconds) == pytest.approx((20.9, 21.0))
-    # Of three frames, one at 0.8 and two at 0.5: the blanks between the letters and the spaces count for nothing.
-    assert first.confidence == pytest.approx((0.8 + 2 * 0.5) / 3)
+    assert first.confidence == pytest.approx(0.8 * 0.5)  # the spaces count for nothing
     assert second.confidence == 1.0
 
 
@@ -41,7 +40,7 @@ def test_pieces_become_words_where_one_begins() -> None:
         ("ner", 5.0, 7.0),
         ("din", 8.0, 9.0),
     ]
-    assert found[0].confidence == pytest.approx(0.7)
+    assert found[0].confidence == pytest.approx(0.9 * 0.6)
 
 
 def test_whole_words_are_words() -> None:

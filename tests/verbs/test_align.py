@@ -152,7 +152,7 @@ def test_spelling_is_kept_and_parts_are_joined() -> None:
         ("“it’s”", 2.0, 2.5),
         ("A", 3.0, 3.2),
     ]
-    assert found[0].confidence == pytest.approx(0.6)
+    assert found[0].confidence == pytest.approx(0.5 * 0.7)
     assert characters("abc ").decode(spelt("CAB", characters("abc "))[0]) == "cab"
 
 

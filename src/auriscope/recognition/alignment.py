@@ -118,8 +118,7 @@ def _spans(states: Sequence[int], path: Sequence[int], posteriors: Sequence[floa
     for frame in range(1, len(states) + 1):
         if frame == len(states) or states[frame] != states[first]:
             if states[first] % 2:
-                confidence = sum(posteriors[first:frame]) / (frame - first)
-                spans.append(TokenSpan(path[first], first, frame, confidence))
+                spans.append(TokenSpan(path[first], first, frame, max(posteriors[first:frame])))
             first = frame
     return tuple(spans)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ class Word:
 class TokenSpan:
     """Where a token lies: from frame ``first_frame`` up to, not including, ``end_frame``.
 
-    ``confidence`` is the token's mean posterior over these frames, from 0 to 1.
+    ``confidence`` is the token's posterior at the surest of these frames, from 0 to 1.
     """
 
     token: int
@@ -37,21 +38,20 @@ def words_of_spans(
     """Put the tokens of an utterance together to words.
 
     Frame k lasts from k to k + 1 times ``frame_seconds`` after ``start_seconds``. A word lasts from the first frame of
-    its first token to the last frame of its last one; its confidence is the mean posterior over the frames of its
-    tokens, so the blanks between them count for nothing, and neither do the spaces around it.
+    its first token to the last frame of its last one. Its confidence is the product of its tokens' confidences: how
+    likely all of them are right, if frames err independently. Spaces around a word count for nothing.
 
     >>> from auriscope.text.tokenizer import characters
-    >>> spans = [TokenSpan(2, 1, 2, 0.9), TokenSpan(4, 2, 3, 1.0), TokenSpan(3, 5, 6, 0.5), TokenSpan(3, 7, 8, 0.7)]
+    >>> spans = [TokenSpan(2, 1, 2, 0.9), TokenSpan(4, 2, 3, 1.0), TokenSpan(3, 5, 6, 0.5), TokenSpan(3, 7, 8, 0.8)]
     >>> for word in words_of_spans(spans, characters("ab "), 0.5):
-    ...     print(word.word, word.start_seconds, word.end_seconds, round(word.confidence, 3))
+    ...     print(word.word, word.start_seconds, word.end_seconds, word.confidence)
     a 0.5 1.0 0.9
-    bb 2.5 4.0 0.6
+    bb 2.5 4.0 0.4
     """
     words = []
     for text, first, end in tokenizer.words([span.token for span in spans]):
         own = [span for span in spans[first:end] if span.token not in tokenizer.special_ids]
-        frames = sum(span.end_frame - span.first_frame for span in own)
-        sure = sum(span.confidence * (span.end_frame - span.first_frame) for span in own) / frames
+        sure = math.prod(span.confidence for span in own)
         start = start_seconds + own[0].first_frame * frame_seconds
         words.append(Word(text, start, start_seconds + own[-1].end_frame * frame_seconds, min(1.0, max(0.0, sure))))
     return tuple(words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -193,14 +194,14 @@ def spelt(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[tuple[str, i
 def joined(words: Sequence[Word], written: Sequence[tuple[str, int]], duration_seconds: float) -> tuple[Word, ...]:
     """Give words as the text has them: what it writes as one word lasts from the first part to the last.
 
-    The confidence is the parts' mean; no word ends after the recording.
+    The confidence is the parts' product; no word ends after the recording.
     """
     found, first = [], 0
     for word, number in written:
         parts = words[first : first + number]
         first += number
         end = min(parts[-1].end_seconds, duration_seconds)
-        confidence = sum(part.confidence for part in parts) / number
+        confidence = math.prod(part.confidence for part in parts)
         found.append(Word(word, min(parts[0].start_seconds, end), end, confidence))
     return tuple(found)
 
