@@ -5,6 +5,9 @@
 The factors' daily returns are independent, with volatility that clusters (GARCH(1,1) with Student-t innovations); six
 logarithmic prices are random walks whose returns are weighted sums of them. Everything is drawn here from a seed: no
 market data. Prints how well every factor is recovered, and draws prices, true and recovered factors.
+
+Then one series alone: pulses at irregular times on a slow wave, found in their sum by EEMD-ICA (needs the extra
+``eemd``).
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from auriscope.separation import ICA, ICAConfig
+from auriscope.separation.eemd import EEMDICAConfig, separate_series
 
 
 def garch(num_days: int, rng: np.random.Generator) -> np.ndarray:
@@ -47,9 +51,24 @@ def main() -> None:
     print(f"{options.days} days, 6 prices, 4 factors: |correlation| of each with what was found for it")
     for row, column in zip(rows, columns, strict=True):
         print(f"| factor {row + 1} | {abs(correlation[row, column]):.4f} |")
+    one_series()
     if options.out:
         signs = np.sign(correlation[rows, columns])
         _draw(returns, factors, signs[:, None] * found[columns], options.out)
+
+
+def one_series(num_values: int = 2000) -> None:
+    """Add pulses and a wave, and print how close EEMD-ICA's components and the modes alone come to them."""
+    rng = np.random.default_rng(0)
+    pulses = np.zeros(num_values)
+    for start in np.cumsum(rng.integers(60, 110, num_values // 110)):
+        pulses[start : start + 20] = 2 * np.sin(np.linspace(0, 2 * np.pi, 20))
+    sources = np.stack([pulses, np.sin(2 * np.pi * 12 * np.arange(num_values) / num_values)])
+    found = separate_series(sources.sum(0), EEMDICAConfig(num_sources=3, noise_level=0.5))
+    print(f"one series of {num_values} values: |correlation| with the closest component, and with the closest mode")
+    closest = [np.abs(np.corrcoef(sources, rows)[:2, 2:]).max(1) for rows in (found.components, found.modes)]
+    for number, name in enumerate(("pulses", "wave")):
+        print(f"| {name} | {closest[0][number]:.3f} | {closest[1][number]:.3f} |")
 
 
 def _draw(returns: np.ndarray, factors: np.ndarray, found: np.ndarray, out: Path) -> None:
