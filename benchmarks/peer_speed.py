@@ -74,7 +74,7 @@ def build(side: str, system: str, folder: Path):
     if side == "ours":
         from auriscope.metrics import pit_si_snr
         from auriscope.separation import interop
-        from auriscope.separation.interop.foreign import read_tensors
+        from auriscope.pretrained.foreign import read_tensors
 
         saved = read_tensors(folder / "weights.pt")
         foreign = interop.from_speechbrain_sepformer(**saved) if system == "sepformer" else interop.from_asteroid(saved)

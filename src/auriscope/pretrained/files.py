@@ -22,14 +22,14 @@ FILE_NAMES = (CONFIG_NAME, WEIGHTS_NAME, README_NAME, CARD_NAME)
 def is_own(folder: Path) -> bool:
     """Whether a folder was written by ``save_pretrained``, whole or damaged, and not by another toolkit.
 
-    Others, too, call a file ``config.json``; theirs is an object without the key ``format_version``.
+    Others, too, call files ``config.json`` and ``model.safetensors``; their configuration is an object without the key
+    ``format_version``, in transformers' with a ``model_type``.
     """
-    if (folder / WEIGHTS_NAME).is_file():
-        return True
     try:
-        return "format_version" in read_json(folder / CONFIG_NAME)
+        config = read_json(folder / CONFIG_NAME)
     except CheckpointError:
-        return (folder / CONFIG_NAME).is_file()
+        return (folder / WEIGHTS_NAME).is_file() or (folder / CONFIG_NAME).is_file()
+    return "format_version" in config or ("model_type" not in config and (folder / WEIGHTS_NAME).is_file())
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ from torch.torch_version import TorchVersion
 
 from auriscope.errors import CheckpointError
 from auriscope.pretrained.model import Model, model_class
+
+Renames = tuple[tuple[str, str], ...]
+"""Regular expressions and what replaces them: how the names of another toolkit's weights become ours."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,22 @@ def is_state_dict(content: Any) -> bool:
         and bool(content)
         and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
     )
+
+
+def count_modules(weights: Mapping[str, Tensor], pattern: str) -> int:
+    """Count what the first group of ``pattern`` matches among the keys: how many modules of a list there are."""
+    return len({match[1] for key in weights if (match := re.match(pattern, key))})
+
+
+def rename(weights: Mapping[str, Tensor], renames: Renames) -> dict[str, Tensor]:
+    """Rename every weight by all replacements of ``renames`` (pattern, replacement), in their order."""
+    renamed = {}
+    for key, value in weights.items():
+        name = key
+        for pattern, replacement in renames:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = value
+    return renamed
 
 
 def files_sha256(path: Path, patterns: tuple[str, ...]) -> str:

@@ -5,9 +5,9 @@ Nothing of the other toolkits is imported, and nothing is unpickled but plain da
 
 from __future__ import annotations
 
+from auriscope.pretrained.foreign import Foreign, read_tensors
 from auriscope.separation.interop.asteroid import from_asteroid
 from auriscope.separation.interop.files import FILE_PATTERNS, recognise
-from auriscope.separation.interop.foreign import Foreign, read_tensors
 from auriscope.separation.interop.speechbrain import from_speechbrain, from_speechbrain_sepformer
 from auriscope.separation.interop.torchaudio import from_torchaudio
 

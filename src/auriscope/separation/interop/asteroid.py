@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from auriscope.errors import CheckpointError
-from auriscope.separation.interop.foreign import Foreign, Renames, rename
+from auriscope.pretrained.foreign import Foreign, Renames, rename
 
 _NORMS = {"gLN": "global", "cLN": "channel", "cgLN": "cumulative"}
 _FILTERBANK = (

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from auriscope.pretrained.foreign import is_state_dict
+from auriscope.pretrained.foreign import Foreign, is_state_dict, read_tensors
 from auriscope.separation.interop import speechbrain
 from auriscope.separation.interop.asteroid import from_asteroid
-from auriscope.separation.interop.foreign import Foreign, read_tensors
 from auriscope.separation.interop.torchaudio import from_torchaudio, is_torchaudio
 
 _NAMES = ("pytorch_model.bin", "model.pth")

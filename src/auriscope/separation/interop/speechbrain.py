@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from auriscope.errors import CheckpointError
-from auriscope.pretrained.foreign import read_parts
+from auriscope.pretrained.foreign import Foreign, Renames, count_modules, read_parts, rename
 from auriscope.pretrained.hyperpyyaml import FILE_NAME, HyperPyYaml, Part
-from auriscope.separation.interop.foreign import Foreign, Renames, count_modules, rename
 
 _PARTS = ("encoder", "decoder", "masknet")
 FILE_PATTERNS = (FILE_NAME, *(f"{part}.ckpt" for part in _PARTS))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from auriscope.errors import CheckpointError
-from auriscope.separation.interop.foreign import Foreign, count_modules, rename
+from auriscope.pretrained.foreign import Foreign, count_modules, rename
 
 _CONVTASNET = (
     (r"^mask_generator\.input_norm\.", "masker.norm."),
