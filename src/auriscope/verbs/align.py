@@ -176,8 +176,8 @@ def _shipped() -> str:
 def spelt(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[tuple[str, int]], list[str]]:
     """Write a text in a recogniser's tokens.
 
-    Returns the tokens' numbers, each word of the text with how many words the recogniser makes of it, and the words
-    that have no letters, of which nothing can be heard.
+    Returns the tokens' numbers, each word of the text with how many words the recogniser makes of it, and what has no
+    letters and yet is no punctuation, such as numbers in digits: the recogniser does not know how it is said.
     """
     written, spoken, silent = [], [], []
     small = not any(token.isupper() for token in tokenizer.tokens)
@@ -186,7 +186,7 @@ def spelt(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[tuple[str, i
         if own:
             written.append((word, len(own.split())))
             spoken.append(own)
-        else:
+        elif any(map(str.isalnum, word)):
             silent.append(word)
     return tokenizer.encode(" ".join(spoken)), written, silent
 
