@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from auriscope.errors import CheckpointError
 from auriscope.pretrained.card import ModelCard
-from auriscope.pretrained.files import CONFIG_NAME, FILE_NAMES, is_own, read_config
+from auriscope.pretrained.files import CONFIG_NAME, FILE_NAMES, WEIGHTS_NAME, is_own, read_config
 
 if TYPE_CHECKING:
     from auriscope.pretrained.foreign import Foreign
@@ -265,7 +265,11 @@ def _download(address: str, offline: bool) -> Path:
 
     try:
         folder = bring(FILE_NAMES)
-        return folder if is_own(folder) else bring(_foreign_patterns())
+        if is_own(folder):
+            return folder
+        # Many repositories hold the same weights twice; the safe spelling of them has just come.
+        twice = "pytorch_model.bin" if (folder / WEIGHTS_NAME).is_file() else None
+        return bring(pattern for pattern in _foreign_patterns() if pattern != twice)
     except RevisionNotFoundError as error:
         raise CheckpointError(f"{address}: the repository has no revision {revision!r}") from error
     except RepositoryNotFoundError as error:

@@ -12,6 +12,7 @@ from auriscope.recognition.recognizer import Encoded, Recognizer, RecognizerConf
 from auriscope.recognition.rnnlm import RNNLM, RNNLMConfig
 from auriscope.recognition.transformer import Transformer, TransformerConfig
 from auriscope.recognition.transformerlm import TransformerLM, TransformerLMConfig
+from auriscope.recognition.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 
 __all__ = [
     "BLSTMCTC",
@@ -35,4 +36,6 @@ __all__ = [
     "TransformerConfig",
     "TransformerLM",
     "TransformerLMConfig",
+    "Wav2Vec2",
+    "Wav2Vec2Config",
 ]

@@ -58,7 +58,7 @@ class Recognizer(Model):
 
     has_ctc: bool = False
     has_decoder: bool = False
-    maskable: ClassVar[bool] = True
+    maskable: bool = True
     """Whether padding changes nothing; other models are batched by equal length only."""
     unexportable: ClassVar[str] = "the number of frames and tokens is data"
 
