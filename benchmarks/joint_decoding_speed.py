@@ -3,11 +3,12 @@
     .venv/bin/python benchmarks/joint_decoding_speed.py [--beam 10] [--batch 1] [--frames 250] [--tokens 60]
         [--repeats 3] [--threads 1]
 
-The decoder is that of SpeechBrain's recipe for LibriSpeech (6 layers of 512 channels, 5,000 pieces) with random weights,
-over random frames; its head and CTC's are solved so that both say a text of --tokens pieces, with other tokens nearly as
-likely. So the search takes as many steps as it would with real speech: 250 frames of 40 ms are 10 s. The encoder is left
-out, as it is the same. Both run in the peers' environment (benchmarks/peers.sh, or AURISCOPE_PEERS_PYTHON), in one
-process, and take turns. Neither normalises by length nor holds sentences open, so that both have the same score.
+The decoder is that of SpeechBrain's recipe for LibriSpeech (6 layers of 512 channels, 5,000 pieces) with random
+weights, over random frames; its head and CTC's are solved so that both say a text of --tokens pieces, with other tokens
+nearly as likely. So the search takes as many steps as it would with real speech: 250 frames of 40 ms are 10 s. The
+encoder is left out, as it is the same. Both run in the peers' environment (benchmarks/peers.sh, or
+AURISCOPE_PEERS_PYTHON), in one process, and take turns; the time is the processor's. Neither normalises by length nor
+holds sentences open, so that both have the same score.
 """
 
 from __future__ import annotations
@@ -152,9 +153,9 @@ def measure(options: argparse.Namespace) -> None:
     results = {}
     for turn in range(options.repeats):
         for name in sides if turn % 2 == 0 else reversed(sides):
-            start = time.perf_counter()
+            start = time.process_time()
             results[name] = sides[name]()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(time.process_time() - start)
     mine, other = (statistics.median(times[name]) for name in sides)
     same = sum(one == two for one, two in zip(results["ours"][0], results["SpeechBrain"][0], strict=True))
     difference = max(abs(one - two) for one, two in zip(results["ours"][1], results["SpeechBrain"][1], strict=True))

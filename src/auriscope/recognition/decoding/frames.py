@@ -141,7 +141,8 @@ class _Tree:
     """All prefixes that were made, by the number of the prefix before their last token and that token."""
 
     def __init__(self, num_tokens: int, options: DecodingOptions, scorer: TextScorer | None) -> None:
-        self.num_tokens, self.margin, self.bonus = num_tokens, options.beam_margin, options.length_bonus
+        self.num_tokens, self.beam_size = num_tokens, options.beam_size
+        self.margin, self.bonus = options.beam_margin, options.length_bonus
         self.extend = None if scorer is None else scorer.extend
         self.max_gain = max(0.0, options.length_bonus) + (0.0 if scorer is None else scorer.max_gain)
         self.prefixes: dict[int, _Prefix] = {}
@@ -162,8 +163,10 @@ def _next_frame(
     """Let every prefix of the beam, best first, say each candidate of a frame; the prefixes reached, scored."""
     reached: list[_Prefix] = []
     find, margin, most = tree.prefixes.get, tree.margin, tree.max_gain
-    # What will be under this is dropped after the frame, so it is not made: the best prefix alone sets it first.
+    # What will be under this is dropped after the frame, so it is not made: so good are prefixes that say nothing new.
     floor = beam[0].score + blank - margin
+    if len(beam) == tree.beam_size:
+        floor = max(floor, beam[-1].score + blank)
     for node in beam:
         if node.frame != frame:
             node.frame, node.next_blank, node.next_label = frame, -inf, -inf
