@@ -21,6 +21,12 @@ def peer_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_peers("peer_folders.py", tmp_path_factory.mktemp("folders"))
 
 
+@pytest.fixture(scope="session")
+def peer_features(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of what SpeechBrain hears: see peer_features.py."""
+    return run_peers("peer_features.py", tmp_path_factory.mktemp("features"))
+
+
 def run_peers(script: str, folder: Path) -> Path:
     """Run a script in the peers' environment; it fills the folder."""
     python = Path(os.environ.get("AURISCOPE_PEERS_PYTHON", ROOT / ".venv-peers" / "bin" / "python"))

@@ -20,7 +20,8 @@ DeltaEdges = Literal["fit", "replicate"]
 def dct_matrix(num_cepstra: int, num_mels: int) -> Tensor:
     """Make the orthonormal discrete cosine transform of type 2, (num_cepstra, num_mels) float32.
 
-    It is kept for the next call: do not change it in place. Row k is ``sqrt(2 / num_mels) cos(pi k (n + 0.5) / num_mels)``, row 0 divided by the square root of two.
+    Row k is ``sqrt(2 / num_mels) cos(pi k (n + 0.5) / num_mels)``, row 0 divided by the square root of two. It is kept
+    for the next call: do not change it in place.
     """
     if not 0 < num_cepstra <= num_mels:
         raise ValueError(f"{num_mels} mels give 1 to {num_mels} cepstra, not {num_cepstra}")

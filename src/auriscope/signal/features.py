@@ -200,7 +200,10 @@ class Features(FeatureExtractor):
         config = self.config
         waveform, lengths = masked(waveform, lengths)
         frame_lengths = self.frame_lengths(lengths)
-        frames = self._frames(waveform.float() * config.gain, lengths)
+        number = int(self.frame_lengths(torch.tensor(waveform.shape[1])))
+        if number == 0:
+            return waveform.new_zeros(len(waveform), 0, self.num_channels), frame_lengths
+        frames = self._frames(waveform.float() * config.gain, lengths, number)
         if config.remove_offset:
             frames = frames - frames.mean(-1, keepdim=True)
         energy = frames.square().sum(-1).clamp_min(config.floor).log() if config.energy else None
@@ -223,14 +226,10 @@ class Features(FeatureExtractor):
             features = normalize(features, frame_lengths, variance=config.normalization == "mean_variance")
         return features, frame_lengths
 
-    def _frames(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """Cut waveforms into frames (batch, frames, samples)."""
+    def _frames(self, waveform: Tensor, lengths: Tensor, number: int) -> Tensor:
+        """Cut waveforms into ``number`` frames, (batch, number, samples)."""
         config = self.config
-        time = waveform.shape[1]
-        number = int(self.frame_lengths(torch.tensor(time)))
-        size = len(self.window)
-        if number == 0:
-            return waveform.new_zeros(len(waveform), 0, size)
+        time, size = waveform.shape[1], len(self.window)
         if config.frames != "whole":
             half = config.fft_length // 2
             if config.pad_mode == "reflect":
@@ -251,7 +250,7 @@ class Features(FeatureExtractor):
         features = power.log() / unit
         if config.range_db is not None:
             below = torch.where(valid_frames(frame_lengths, power.shape[1]), features, -torch.inf)
-            highest = below.amax((1, 2), keepdim=True) if power.shape[1] else features.new_zeros(len(power), 1, 1)
+            highest = below.amax((1, 2), keepdim=True)
             features = torch.maximum(features, highest - config.range_db * (math.log(10.0) / 10.0) / unit)
         return features / 40.0 + 1.0 if config.log == "whisper" else features
 
@@ -318,10 +317,8 @@ class LogMel(FeatureExtractor):
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compute features (batch, frames, num_mels) and frame lengths (batch,)."""
-        batch, time = waveform.shape
-        if lengths is None:
-            lengths = waveform.new_full((batch,), time, dtype=torch.int64)
-        waveform = waveform * (torch.arange(time, device=waveform.device) < lengths[:, None])
+        time = waveform.shape[1]
+        waveform, lengths = masked(waveform, lengths)
         frame_lengths = self.frame_lengths(lengths)
         spectrum = stft(waveform.float(), self.window, self.hop_length, fft_length=self.fft_length)
         power = spectrum[..., : 1 + time // self.hop_length].abs().square().mT

@@ -88,10 +88,13 @@ def symmetric_filterbank(
     weights of SpeechBrain have heard it so. Arguments and shape are those of :func:`mel_filterbank`. Source: its
     ``speechbrain.processing.features.Filterbank``.
     """
-    frequencies = torch.linspace(0.0, sample_rate // 2, fft_length // 2 + 1, dtype=torch.float64)
-    edges = _edges(sample_rate, num_mels, min_hz, max_hz, "htk")
+    # In float32 and in its order, as near the edges of a triangle rounding shows in decibels.
+    max_hz = _highest(sample_rate, min_hz, max_hz)
+    lowest, highest = (2595.0 * math.log10(1.0 + hz / 700.0) for hz in (min_hz, max_hz))
+    edges = mel_to_hz(torch.linspace(lowest, highest, num_mels + 2), "htk")
     lower, middle = edges[:-2, None], edges[1:-1, None]
-    return (1.0 - (frequencies - middle).abs() / (middle - lower)).clamp_min(0.0).float()
+    slope = (torch.linspace(0.0, sample_rate // 2, fft_length // 2 + 1) - middle) / (middle - lower)
+    return torch.minimum(slope + 1.0, 1.0 - slope).clamp_min(0.0)
 
 
 @lru_cache(maxsize=16)
@@ -113,11 +116,16 @@ def kaldi_filterbank(
 
 def _edges(sample_rate: int, num_mels: int, min_hz: float, max_hz: float | None, scale: MelScale) -> torch.Tensor:
     """Give the edges of the filters in hertz, (num_mels + 2,) float64, equally spaced in mel."""
+    limits = hz_to_mel(torch.tensor([min_hz, _highest(sample_rate, min_hz, max_hz)], dtype=torch.float64), scale)
+    return mel_to_hz(torch.linspace(float(limits[0]), float(limits[1]), num_mels + 2, dtype=torch.float64), scale)
+
+
+def _highest(sample_rate: int, min_hz: float, max_hz: float | None) -> float:
+    """Give the upper edge of the last filter, if the edges are in order."""
     max_hz = sample_rate / 2.0 if max_hz is None else max_hz
     if not 0 <= min_hz < max_hz:
         raise ValueError(f"the filters need 0 <= min_hz < max_hz, not {min_hz} and {max_hz}")
-    limits = hz_to_mel(torch.tensor([min_hz, max_hz], dtype=torch.float64), scale)
-    return mel_to_hz(torch.linspace(float(limits[0]), float(limits[1]), num_mels + 2, dtype=torch.float64), scale)
+    return max_hz
 
 
 def log_mel(
