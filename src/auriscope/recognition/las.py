@@ -5,6 +5,7 @@ W. Chan, N. Jaitly, Q. V. Le and O. Vinyals, "Listen, Attend and Spell" (arXiv 1
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -53,12 +54,17 @@ class LASConfig(RecognizerConfig):
 
 
 class Listener(nn.Module):
-    """A BLSTM, and over it ``num_pyramid_layers`` that each read two frames as one; equation 5 of the paper."""
+    """A BLSTM, and over it ``num_pyramid_layers`` that each read two frames as one; equation 5 of the paper.
+
+    The frames are normalised, which is not in the paper: every layer makes differences between frames smaller, and as
+    long as they are small, attention has nothing to learn from.
+    """
 
     def __init__(self, num_mels: int, size: int, num_pyramid_layers: int, dropout: float) -> None:
         super().__init__()
         inputs = (num_mels, *[4 * size] * num_pyramid_layers)
         self.layers = nn.ModuleList(nn.LSTM(each, size, batch_first=True, bidirectional=True) for each in inputs)
+        self.norm = nn.LayerNorm(2 * size)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Tensor, frame_lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,7 +75,7 @@ class Listener(nn.Module):
             x = self.dropout(x.reshape(len(x), x.shape[1] // 2, -1))
             frame_lengths = (frame_lengths + 1) // 2
             x = run_recurrent(layer, x, frame_lengths)
-        return x, frame_lengths
+        return self.norm(x) * length_mask(frame_lengths, x.shape[1])[..., None], frame_lengths
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,18 @@ class SpellerState:
         """Keep the utterances of these numbers alone, (n,) int64."""
         others = (each[utterances] for each in (self.context, self.frames, self.keys, self.valid))
         return SpellerState(self.rnn.keep(utterances), *others)
+
+
+def _network(inputs: int, size: int) -> nn.Sequential:
+    """One of the two networks of the attention.
+
+    Torch draws weights so small that all energies are about 0 to begin with, every frame weighs the same, and nothing
+    tells the networks otherwise for a long time.
+    """
+    layers = nn.Linear(inputs, size), nn.Linear(size, size)
+    for layer in layers:
+        nn.init.xavier_uniform_(layer.weight, gain=math.sqrt(2.0))
+    return nn.Sequential(layers[0], nn.ReLU(), layers[1])
 
 
 class LAS(Recognizer, name="recognition/las"):
@@ -125,8 +143,8 @@ class LAS(Recognizer, name="recognition/las"):
         self.speller = nn.LSTM(
             config.embedding_size + dim, size, config.num_speller_layers, batch_first=True, dropout=between
         )
-        self.of_state = nn.Sequential(nn.Linear(size, attention), nn.ReLU(), nn.Linear(attention, attention))
-        self.of_frame = nn.Sequential(nn.Linear(dim, attention), nn.ReLU(), nn.Linear(attention, attention))
+        self.of_state = _network(size, attention)
+        self.of_frame = _network(dim, attention)
         self.spell = nn.Sequential(
             nn.Linear(size + dim, size), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(size, len(config.tokens))
         )
