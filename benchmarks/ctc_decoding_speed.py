@@ -5,20 +5,22 @@
 
 --sample: pyctcdecode's own sample data, its folder pyctcdecode/tests/sample_data (libri_logits.json, 371 frames of
 LibriSpeech, and bugs_bunny_kenlm.arpa; Apache License 2.0), which its package does not hold.
---text: a sentence a line; default: the sentences of libri_text in AURISCOPE_CORPORA. A bigram is made of them all but the
-last few, which become logits: letters that last a frame or two, blanks between them, others nearly as likely; "sure" like
-a recogniser trained on a thousand hours, "unsure" like one trained on four.
+--text: a sentence a line; default: the sentences of libri_text in AURISCOPE_CORPORA. A bigram is made of them all but
+the last few, which become logits: letters that last a frame or two, blanks between them, others nearly as likely;
+"sure" like a recogniser trained on a thousand hours, "unsure" like one trained on four.
 
 Both run in the peers' environment (benchmarks/peers.sh, or AURISCOPE_PEERS_PYTHON), in one process with one thread, and
-take turns. The time is the processor's, from logits to the best text, for pyctcdecode `decode_beams`. "with words" is `decode_encoded`:
-the same search, then the exact probability of the best text, and the times and confidences of its words by alignment.
-"better" and "worse" count the utterances whose text of ours scores more, or less, over all paths than pyctcdecode's.
+take turns. The time is the processor's, from logits to the best text, for pyctcdecode that of `decode_beams`. "with
+words" is `decode_encoded`: the same search, then the exact probability of the best text, and the times and confidences
+of its words by alignment. "better" and "worse" count the utterances whose text of ours scores more, or less, over all
+paths than pyctcdecode's.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import itertools
 import json
 import math
 import os
@@ -59,7 +61,7 @@ def write_bigram(texts: list[str], path: Path) -> None:
     pairs, ends = Counter(), Counter()
     for text in texts:
         words = ["<s>", *text.split(), "</s>"]
-        pairs.update(zip(words[:-1], words[1:], strict=True))
+        pairs.update(itertools.pairwise(words))
         ends.update(words[1:])
     total = ends.total() + 1
     single = {word: math.log10(count / total) for word, count in ends.items()} | {"<unk>": math.log10(1 / total)}
@@ -124,15 +126,18 @@ class KenLM:
         self.model, self.vocabulary, self.new = model, vocabulary, kenlm.State
 
     def start_state(self):
+        """The sentence's beginning."""
         state = self.new()
         self.model.BeginSentenceWrite(state)
         return state
 
     def score_word(self, state, word: str):
+        """Log-probability of a word, and the state after it."""
         after = self.new()
         return self.model.BaseScore(state, word, after) * math.log(10.0), after
 
     def score_end(self, state) -> float:
+        """Log-probability of the sentence's end."""
         return self.model.BaseScore(state, "</s>", self.new()) * math.log(10.0)
 
 
@@ -179,9 +184,8 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     recognizer = Given(RecognizerConfig(tokens=tokenizer.tokens))
     recognizer.tokenizer = tokenizer
     print(f"beam {options.beam}, one thread, milliseconds an utterance, medians of {options.repeats}")
-    print(
-        f"{'logits':8}{'n-gram':20}{'ours':>8}{'with words':>12}{'pyctcdecode':>13}{'ratio':>8}{'same':>11}{'better':>8}{'worse':>8}"
-    )
+    heads = ("ours", "with words", "pyctcdecode", "ratio", "same", "better", "worse")
+    print(f"{'logits':8}{'n-gram':18}" + "".join(f"{head:>12}" for head in heads))
     for name, all_logits, arpa in cases(options, folder):
         weights = {"word_lm_weight": ALPHA, "word_bonus": BETA} if arpa else {}
         chosen = DecodingOptions(
@@ -228,9 +232,10 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
             for logits, one, two in zip(all_logits, texts["ours"], texts["pyctcdecode"], strict=True)
         ]
         ngram = "" if arpa is None else arpa.stem
+        counts = same, sum(each > 1e-6 for each in gained), sum(each < -1e-6 for each in gained)
         print(
-            f"{name:8}{ngram:20}{mine:8.2f}{whole:12.2f}{other:13.2f}{mine / other:8.3f}"
-            f"{same:>6} of {len(all_logits)}{sum(each > 1e-6 for each in gained):>8}{sum(each < -1e-6 for each in gained):>8}",
+            f"{name:8}{ngram:18}{mine:12.2f}{whole:12.2f}{other:12.2f}{mine / other:12.3f}"
+            + "".join(f"{f'{count} of {len(all_logits)}':>12}" for count in counts),
             flush=True,
         )
 
