@@ -114,16 +114,16 @@ def test_what_is_open_or_settled_is_told_on_the_way() -> None:
     detector = VoiceDetector(RATE)
     whole = np.concatenate([silence(6.0), voice(1, 0, seconds=3.0, sample_rate=RATE), silence(6.0)])
     ended: list[tuple[int, int]] = []
-    waiting: int | None = None
+    waiting: tuple[int, int] | None = None
     for begin in range(0, len(whole), RATE // 4):
         settled = detector.settled
         new = detector.push(whole[begin : begin + RATE // 4])
         for span in new:
             # Nothing begins in what was settled, but for the stretch that was open then.
-            assert span[0] >= settled or span[0] == waiting
+            assert span[0] >= settled or (waiting is not None and span[0] == waiting[0] and span[1] >= waiting[1])
         ended += new
-        waiting = detector.open_since
-        assert waiting is None or waiting >= min(settled, 6 * RATE - RATE)
+        waiting = detector.open_span
+        assert waiting is None or 5 * RATE <= waiting[0] < waiting[1] <= 10 * RATE
     assert len(ended) == 1
     assert detector.finish() == []
 

@@ -138,13 +138,13 @@ class VoiceDetector:
 
     @property
     def settled(self) -> int:
-        """Up to this sample all is decided but for a stretch that is not over, :attr:`open_since`."""
+        """Up to this sample all is decided, but for the stretch that is not over, :attr:`open_span`."""
         return max(0, self._decided * self.hop - self._margin)
 
     @property
-    def open_since(self) -> int | None:
-        """Where the stretch began that is not over yet, or None."""
-        return None if self._open is None else self._open[0]
+    def open_span(self) -> Span | None:
+        """The stretch that is not over yet, as far as it is known to reach; None if there is none."""
+        return None if self._open is None else self._closed(self._open)
 
     def _take(self, block: FloatArray) -> None:
         waiting = np.concatenate((self._rest, block))
