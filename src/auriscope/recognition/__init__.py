@@ -13,6 +13,7 @@ from auriscope.recognition.rnnlm import RNNLM, RNNLMConfig
 from auriscope.recognition.transformer import Transformer, TransformerConfig
 from auriscope.recognition.transformerlm import TransformerLM, TransformerLMConfig
 from auriscope.recognition.wav2vec2 import Wav2Vec2, Wav2Vec2Config
+from auriscope.recognition.whisper import Whisper, WhisperConfig
 
 __all__ = [
     "BLSTMCTC",
@@ -38,4 +39,6 @@ __all__ = [
     "TransformerLMConfig",
     "Wav2Vec2",
     "Wav2Vec2Config",
+    "Whisper",
+    "WhisperConfig",
 ]

@@ -68,6 +68,11 @@ class Recognizer(Model):
         config = self.config
         return Tokenizer(config.tokens, config.token_kind, config.token_scores)
 
+    @property
+    def max_seconds(self) -> float | None:
+        """The longest recording that is taken at once; None: any."""
+        return None
+
     @abstractmethod
     def features(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Turn waveforms (batch, time) into features (batch, frames, channels) and frame lengths (batch,)."""

@@ -5,6 +5,7 @@ The library transformers is not asked: what these files say is either obeyed or 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,14 @@ from auriscope.pretrained.foreign import Foreign, Renames, read_state_dict, rena
 from auriscope.recognition.wav2vec2 import LETTERS
 from auriscope.text.tokenizer import BLANK, EOS, UNKNOWN
 
+_MULTILINGUAL = 51_865
+"""As many tokens, or more, has a Whisper that was trained on other languages than English, too."""
 OLD_WEIGHTS_NAME = "pytorch_model.bin"
 _VOCABULARY = ("vocab.json", "added_tokens.json", "tokenizer_config.json")
+_PIECES = ("tokenizer.json", "merges.txt")
+_GENERATION = "generation_config.json"
 _FRONT = ("preprocessor_config.json", "processor_config.json")
-FILE_PATTERNS = (CONFIG_NAME, WEIGHTS_NAME, OLD_WEIGHTS_NAME, *_VOCABULARY, *_FRONT)
+FILE_PATTERNS = (CONFIG_NAME, WEIGHTS_NAME, OLD_WEIGHTS_NAME, *_VOCABULARY, *_PIECES, *_FRONT, _GENERATION)
 """The files of the checkpoints that :func:`recognise` knows."""
 
 _WAV2VEC2: Renames = (
@@ -34,6 +39,20 @@ _WAV2VEC2: Renames = (
     (r"\.conv\.weight_g$", ".conv.parametrizations.weight.original0"),
     (r"\.conv\.weight_v$", ".conv.parametrizations.weight.original1"),
 )
+_WHISPER: Renames = (
+    (r"^model\.", ""),
+    (r"embed_positions(\.weight)?$", "positions"),
+    (r"\.embed_tokens\.", ".embedding."),
+    (r"\.self_attn\.out_proj\.", ".attention.out."),
+    (r"\.encoder_attn\.out_proj\.", ".cross.out."),
+    (r"\.self_attn_layer_norm\.", ".attention_norm."),
+    (r"\.encoder_attn_layer_norm\.", ".cross_norm."),
+    (r"\.fc1\.", ".feed_forward.0."),
+    (r"\.fc2\.", ".feed_forward.3."),
+    (r"\.final_layer_norm\.", ".feed_forward_norm."),
+    (r"^(encoder|decoder)\.layer_norm\.", r"\1.norm."),
+)
+_PROJECTION = re.compile(r"(?P<layer>.*)\.(?P<attention>self_attn|encoder_attn)\.(?P<part>[qkv])_proj\.(?P<kind>\w+)")
 # Of the pretraining, and of no use after it.
 _PRETRAINING = ("quantizer.", "project_q.", "project_hid.")
 
@@ -46,7 +65,10 @@ def recognise(folder: Path) -> Foreign | None:
     if not (folder / CONFIG_NAME).is_file():
         return None
     config = read_json(folder / CONFIG_NAME)
-    readers: dict[str, Callable[[Path, dict[str, Any]], Foreign]] = {"wav2vec2": from_wav2vec2}
+    readers: dict[str, Callable[[Path, dict[str, Any]], Foreign]] = {
+        "wav2vec2": from_wav2vec2,
+        "whisper": from_whisper,
+    }
     reader = readers.get(str(config.get("model_type")))
     return None if reader is None else reader(folder, config)
 
@@ -149,6 +171,95 @@ def _ctc_tokens(folder: Path, file: Settings, num_tokens: int) -> dict[str, Any]
         raise CheckpointError(f"{file.path}: pad_token_id is {blank}, and there are {num_tokens} tokens")
     tokens = [special.get(number, token) for number, token in enumerate(tokens)]
     return {"tokens": tokens, "blank_id": blank, **ends}
+
+
+def from_whisper(folder: Path, values: Mapping[str, Any]) -> Foreign:
+    """Translate a WhisperForConditionalGeneration from its folder and its ``config.json``."""
+    file = Settings(folder / CONFIG_NAME, values)
+    dim = file.take("d_model", int, 384)
+    sizes = {
+        "num_heads": ("encoder_attention_heads", "decoder_attention_heads", 6),
+        "hidden_size": ("encoder_ffn_dim", "decoder_ffn_dim", 1536),
+    }
+    config: dict[str, Any] = {"dim": dim}
+    for name, (encoder, decoder, default) in sizes.items():
+        config[name] = file.take(encoder, int, default)
+        if file.take(decoder, int, default) != config[name]:
+            raise CheckpointError(f"{file.path}: a Whisper with other {decoder} than {encoder} cannot be loaded")
+    if file.take("activation_function", str, "gelu") != "gelu" or file.take("scale_embedding", bool, False):
+        raise CheckpointError(f"{file.path}: a Whisper with another activation than gelu or scaled embeddings is none")
+    weights = _whole_projections(read_weights(folder))
+    for name in ("proj_out.weight", "model.proj_out.weight"):
+        weights.pop(name, None)
+    weights = rename(weights, _WHISPER)
+    if "decoder.embedding.weight" not in weights:
+        raise CheckpointError(f"{folder}: the checkpoint is not a Whisper: it lacks decoder.embed_tokens.weight")
+    num_tokens = len(weights["decoder.embedding.weight"])
+    spoken = folder / _GENERATION
+    generation = Settings(spoken, read_json(spoken)) if spoken.is_file() else file
+    config |= {
+        "num_mels": file.take("num_mel_bins", int, 80),
+        "num_layers": file.take("encoder_layers", int, 4),
+        "num_decoder_layers": file.take("decoder_layers", int, 4),
+        "num_positions": file.take("max_source_positions", int, 1500),
+        "num_text_positions": file.take("max_target_positions", int, 448),
+        "dropout": file.take("dropout", float, 0.0),
+        "multilingual": generation.take("is_multilingual", bool, num_tokens >= _MULTILINGUAL),
+        "language": None,
+        "suppressed": generation.take("suppress_tokens", list, []),
+        "suppressed_first": generation.take("begin_suppress_tokens", list, []),
+        "alignment_heads": generation.get("alignment_heads", []),
+        **_byte_pieces(folder, num_tokens),
+    }
+    sample_rate = _front(folder).get("sample_rate", 16_000)
+    return Foreign("recognition/whisper", {**config, "sample_rate": sample_rate}, weights)
+
+
+def _whole_projections(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Stack the projections to queries, keys and values as ours are; a key without a bias gets zeros."""
+    whole: dict[str, Tensor] = {}
+    parts: dict[tuple[str, str], dict[str, Tensor]] = {}
+    for name, weight in weights.items():
+        match = _PROJECTION.fullmatch(name)
+        if match is None:
+            whole[name] = weight
+        else:
+            ours = "attention" if match["attention"] == "self_attn" else "cross"
+            parts.setdefault((f"{match['layer']}.{ours}.project", match["kind"]), {})[match["part"]] = weight
+    for (name, kind), found in parts.items():
+        if kind == "bias" and "q" in found:
+            found.setdefault("k", torch.zeros_like(found["q"]))
+        if found.keys() == {"q", "k", "v"}:
+            whole[f"{name}.{kind}"] = torch.cat([found[part] for part in "qkv"])
+    return whole
+
+
+def _byte_pieces(folder: Path, num_tokens: int) -> dict[str, Any]:
+    """The byte-level tokens and their merges: of ``tokenizer.json``, or of ``vocab.json`` and ``merges.txt``."""
+    whole, path = folder / _PIECES[0], folder / _VOCABULARY[0]
+    if whole.is_file():
+        content = read_json(whole)
+        try:
+            numbers = dict(content["model"]["vocab"])
+            merges = [entry if isinstance(entry, str) else " ".join(entry) for entry in content["model"]["merges"]]
+            numbers |= {entry["content"]: entry["id"] for entry in content["added_tokens"]}
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{whole}: not a tokenizer of byte-level pieces; copy or download it again"
+            ) from error
+        return {"tokens": by_number(whole, numbers, num_tokens), "merges": merges}
+    pairs = folder / _PIECES[1]
+    for missing in (each for each in (path, pairs) if not each.is_file()):
+        raise CheckpointError(f"{folder}: not a whole model: it has no {missing.name}; copy or download it, too")
+    numbers = read_json(path)
+    if (folder / _VOCABULARY[1]).is_file():
+        numbers |= read_json(folder / _VOCABULARY[1])
+    try:
+        lines = pairs.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise CheckpointError(f"{pairs}: cannot be read; copy or download it again") from error
+    merges = [line for line in lines if line and not line.startswith("#version")]
+    return {"tokens": by_number(path, numbers, num_tokens), "merges": merges}
 
 
 def by_number(path: Path, numbers: Mapping[str, Any], num_tokens: int) -> list[str]:
