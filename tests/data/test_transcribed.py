@@ -83,6 +83,30 @@ def test_every_utterance_is_augmented_anew(corpora: Path) -> None:
     assert lengths == {60_000, 38_400}
 
 
+def test_training_begins_with_what_is_short_and_clear(digits: Path) -> None:
+    config = TranscribedConfig(
+        corpora=("libri_other_10spk",),
+        batch_seconds=7.0,
+        max_seconds=6.0,
+        augmentation=AugmentationConfig(level_db=(6.0, 6.0)),
+        sorted_epochs=1,
+        plain_batches=2,
+    )
+    folder = digits / "libri_other_10spk"
+    folder.mkdir()
+    entries = []
+    for number in range(5):
+        soundfile.write(folder / f"{number}.wav", voice(1, number, seconds=1.0 + number, sample_rate=16_000), 16_000)
+        entries.append(Entry(f"{number}.wav", "train", 1.0 + number, speaker="1", text="WORDS"))
+    write_manifest(folder / "manifest.csv", entries)
+    batches = TranscribedBatches(config, seed=1, root=digits, folder=digits / "cache")
+    made = [batches.batch(index) for index in range(3)]
+    longest = [int(batch["lengths"].max()) for batch in made]
+    assert longest == sorted(longest)
+    assert [batch["plain"] for batch in made] == [True, True, False]
+    assert made[2]["waveform"].abs().max() > 1.5 * made[0]["waveform"].abs().max()
+
+
 def test_digits_are_joined_to_numbers(digits: Path) -> None:
     config = TranscribedConfig(corpora=("fsdd_digits",), batch_seconds=20.0, joining=JoiningConfig((3, 5)))
     batch = TranscribedBatches(config, seed=0, root=digits, folder=digits / "cache").batch(3)

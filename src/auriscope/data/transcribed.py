@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,10 @@ class TranscribedConfig:
     ``batch_seconds`` is the sound of a batch, padding included, before any change of speed. Utterances outside
     ``min_seconds`` and ``max_seconds`` are left out, as are those without a text. ``joining`` puts utterances together,
     ``augmentation`` changes every utterance, each time anew. ``sample_rate`` is the model's.
+
+    CTC begins by writing blanks alone, and finds the letters sooner in what is short and clear: in the first
+    ``sorted_epochs`` batches come in the order of their length (Amodei et al., Deep Speech 2, arXiv 1512.02595, section
+    3.3), and the first ``plain_batches`` are not augmented, which the batch tells by its key ``plain``.
     """
 
     corpora: tuple[str, ...] = ("libri_251spk",)
@@ -60,6 +65,8 @@ class TranscribedConfig:
     max_seconds: float = 18.0
     joining: JoiningConfig | None = None
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    sorted_epochs: int = 0
+    plain_batches: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.min_seconds < self.max_seconds <= self.batch_seconds:
@@ -122,6 +129,7 @@ class TranscribedBatches:
         for clip in self._clips:
             self._by_speaker.setdefault(self._speakers[clip], []).append(int(clip))
         self._epochs: list[list[NDArray[np.int64]]] = []
+        self._planning = Lock()
         self._augmenter = Augmenter(config.augmentation, split, config.sample_rate, root=root, folder=folder)
 
     @property
@@ -131,19 +139,19 @@ class TranscribedBatches:
 
     def iterate(self, start: int = 0, stride: int = 1) -> Iterator[dict[str, Any]]:
         """Give the batches ``start``, ``start + stride``, ... without end, made ahead in the background."""
-        if self.config.joining is None:
-            self._place(start)
         return made_ahead(self.batch, self.num_threads, start, stride)
 
     def batch(self, index: int) -> dict[str, Any]:
-        """Make a batch: ``waveform`` (batch, time), ``lengths`` (batch,), ``text`` and ``id``, lists of strings."""
+        """Make a batch: ``waveform`` (batch, time), ``lengths`` (batch,), ``text`` and ``id``, and ``plain``."""
         rng: Any = np.random.default_rng([self.seed, 1, index])
         made = self._joined(rng) if self.config.joining else self._listed(index)
-        waveforms = []
-        for row, (waveform, _, _) in enumerate(made):
+        waveforms = [waveform for waveform, _, _ in made]
+        plain = index < self.config.plain_batches
+        for row, waveform in enumerate(() if plain else list(waveforms)):
             drawn = self._augmenter.draw(np.random.default_rng([self.seed, 4, index, row]), len(waveform))
-            waveforms.append(self._augmenter.apply(waveform, drawn))
-        return padded(waveforms) | {"text": [text for _, text, _ in made], "id": [name for _, _, name in made]}
+            waveforms[row] = self._augmenter.apply(waveform, drawn)
+        facts = {"text": [text for _, text, _ in made], "id": [name for _, _, name in made], "plain": plain}
+        return padded(waveforms) | facts
 
     def _listed(self, index: int) -> list[tuple[FloatArray, str, str]]:
         return [(self._pool.read(int(clip)), self._texts[clip], str(clip)) for clip in self._place(index)]
@@ -167,8 +175,9 @@ class TranscribedBatches:
         """The clips of a batch, by going through the epochs up to it."""
         epoch = 0
         while True:
-            if epoch == len(self._epochs):
-                self._epochs.append(self._epoch(epoch))
+            with self._planning:
+                if epoch == len(self._epochs):
+                    self._epochs.append(self._epoch(epoch))
             if index < len(self._epochs[epoch]):
                 return self._epochs[epoch][index]
             index -= len(self._epochs[epoch])
@@ -186,7 +195,8 @@ class TranscribedBatches:
                 batches.append([])
                 longest = float(self._seconds[clip])
             batches[-1].append(int(clip))
-        return [np.array(batches[place], dtype=np.int64) for place in rng.permutation(len(batches))]
+        places = range(len(batches)) if number < self.config.sorted_epochs else rng.permutation(len(batches))
+        return [np.array(batches[place], dtype=np.int64) for place in places]
 
 
 def join(waveforms: Sequence[FloatArray], config: JoiningConfig, sample_rate: int, rng: Any) -> FloatArray:

@@ -75,7 +75,7 @@ class RecognitionTask(nn.Module):
         """The losses of a batch."""
         options, model = self.options, self.model
         features, frame_lengths = model.features(batch["waveform"], batch["lengths"])
-        if self.training and features.shape[-1] > 1:
+        if self.training and not batch.get("plain") and features.shape[-1] > 1:
             features = spec_augment(
                 features,
                 frame_lengths,
