@@ -1,4 +1,4 @@
-"""What holds for every registered model that is fitted instead of trained by gradients."""
+"""What holds for every registered separator that is fitted instead of trained by gradients."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ SIGNALS = {
     "separation/ica": (_array, _array),
     "separation/nmf": (lambda batch: _sources(2, batch), lambda batch: _sources(2, batch).sum(1)),
 }
-NAMES = [name for name in list_architectures() if model_class(name).fitted]
+# Fitted models of other rooms take and give other things: they have their own tests.
+NAMES = [name for name in list_architectures() if issubclass(model_class(name), FittedSeparator)]
 
 
 @pytest.fixture(params=NAMES)
@@ -51,7 +52,7 @@ def model(blank: FittedSeparator) -> FittedSeparator:
     return blank.fit(SIGNALS[blank.name][0](2))
 
 
-def test_every_fitted_model_is_here() -> None:
+def test_every_fitted_separator_is_here() -> None:
     assert set(NAMES) == set(SIGNALS)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from auriscope.recognition.blstm import BLSTMCTC, BLSTMCTCConfig
 from auriscope.recognition.conformer import ConformerCTC, ConformerCTCConfig
+from auriscope.recognition.gmmhmm import GMMHMM, GMMHMMConfig
 from auriscope.recognition.joint import Joint, JointConfig
 from auriscope.recognition.language_model import LanguageModel, LanguageModelConfig
 from auriscope.recognition.las import LAS, LASConfig
@@ -17,12 +18,14 @@ from auriscope.recognition.whisper import Whisper, WhisperConfig
 
 __all__ = [
     "BLSTMCTC",
+    "GMMHMM",
     "LAS",
     "RNNLM",
     "BLSTMCTCConfig",
     "ConformerCTC",
     "ConformerCTCConfig",
     "Encoded",
+    "GMMHMMConfig",
     "Joint",
     "JointConfig",
     "LASConfig",

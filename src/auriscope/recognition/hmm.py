@@ -11,8 +11,10 @@ not have: with zeros an utterance may stop anywhere, for nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -112,13 +114,46 @@ def viterbi(
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """What an E-step finds, per utterance of a batch.
+class GaussianHMMs:
+    """The parameters of one or more models of as many states and components.
 
-    ``occupancies`` (batch, states, mixtures) are how many frames each component made, ``sums`` and ``squares``
-    (batch, states, mixtures, dim) the sums over these of the features and their squares, ``starts`` (batch, states)
-    which state came first, ``ends`` (batch, states) which last, ``transitions`` (batch, states, states) how often each
-    followed which, and ``likelihood`` (batch,) is the log-likelihood.
+    ``log_weights`` (…, states, mixtures), ``means`` and ``variances`` (…, states, mixtures, dim), ``start``
+    (…, states), ``transitions`` (…, states, states) and ``end`` (…, states), where … is the number of models.
+    """
+
+    log_weights: Tensor
+    means: Tensor
+    variances: Tensor
+    start: Tensor
+    transitions: Tensor
+    end: Tensor
+
+    def select(self, numbers: Tensor) -> Self:
+        """The models of these numbers, (n,) int64."""
+        return type(self)(*(tensor[numbers] for tensor in _tensors(self)))
+
+    def component_log_densities(self, features: Tensor) -> Tensor:
+        """Weighted log-densities (batch, frames, states, mixtures) of features under the utterances' own models."""
+        batch, states, mixtures, dim = self.means.shape
+        flat = component_densities(features, self.means.reshape(batch, -1, dim), self.variances.reshape(batch, -1, dim))
+        return flat.view(batch, -1, states, mixtures) + self.log_weights[:, None]
+
+    def emissions_of_all(self, features: Tensor) -> Tensor:
+        """Log-densities (batch, models, frames, states) of features (batch, frames, dim) under every model."""
+        models, states, mixtures, dim = self.means.shape
+        flat = component_densities(features, self.means.reshape(-1, dim), self.variances.reshape(-1, dim))
+        components = flat.view(*features.shape[:2], models, states, mixtures) + self.log_weights
+        return components.logsumexp(-1).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What an E-step finds, per utterance or, summed up, per model.
+
+    ``occupancies`` (…, states, mixtures) are how many frames each component made, ``sums`` and ``squares``
+    (…, states, mixtures, dim) the sums over these of the features and their squares, ``starts`` (…, states) which
+    state came first, ``ends`` (…, states) which last, ``transitions`` (…, states, states) how often each followed
+    which, and ``likelihood`` (…) is the log-likelihood.
     """
 
     occupancies: Tensor
@@ -129,50 +164,94 @@ class Statistics:
     transitions: Tensor
     likelihood: Tensor
 
+    def per_model(self, labels: Tensor, num_models: int) -> Self:
+        """Sum up what utterances say of the model that ``labels`` (batch,) names."""
+        return type(self)(
+            *(each.new_zeros(num_models, *each.shape[1:]).index_add_(0, labels, each) for each in _tensors(self))
+        )
 
-def expectations(
-    features: Tensor,
-    frame_lengths: Tensor,
-    log_weights: Tensor,
-    means: Tensor,
-    variances: Tensor,
-    start: Tensor,
-    transitions: Tensor,
-    end: Tensor,
-) -> Statistics:
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*(a + b for a, b in zip(_tensors(self), _tensors(other), strict=True)))
+
+
+def _tensors(record: GaussianHMMs | Statistics) -> list[Tensor]:
+    return [getattr(record, field.name) for field in dataclasses.fields(record)]
+
+
+def expectations(features: Tensor, frame_lengths: Tensor, models: GaussianHMMs) -> Statistics:
     """The E-step of Baum and Welch: what each utterance says of its own model.
 
-    Args:
-        features: (batch, frames, dim).
-        frame_lengths: (batch,) int64, at least 1.
-        log_weights: (batch, states, mixtures).
-        means: (batch, states, mixtures, dim).
-        variances: (batch, states, mixtures, dim).
-        start: (batch, states).
-        transitions: (batch, states, states).
-        end: (batch, states).
-
-    Returns:
-        The sums of which :func:`reestimated` makes parameters. Equations 53 and 54 need no more.
+    Shapes: ``features`` (batch, frames, dim), ``frame_lengths`` (batch,), at least 1, and as many models as utterances.
+    The sums are what :func:`reestimated` makes parameters of. An utterance that its model cannot make says nothing;
+    its likelihood is -inf.
     """
-    batch, states, mixtures, dim = means.shape
-    flat = component_densities(features, means.reshape(batch, -1, dim), variances.reshape(batch, -1, dim))
-    components = flat.view(batch, -1, states, mixtures) + log_weights[:, None]
+    components = models.component_log_densities(features)
     emissions = components.logsumexp(-1)
     # Sums over an utterance have thousands of nats, of which posteriors need the decimals.
-    exact = emissions.double()
+    exact, start, transitions, end = (
+        tensor.double() for tensor in (emissions, models.start, models.transitions, models.end)
+    )
     alphas, likelihood = forward_variables(exact, start, transitions, end, frame_lengths)
     betas = backward_variables(exact, transitions, end, frame_lengths)
-    posteriors = state_posteriors(alphas, betas, likelihood, frame_lengths)
-    last = (frame_lengths - 1)[:, None, None].expand(-1, 1, states)
+    possible = torch.where(likelihood.isinf(), torch.inf, likelihood)
+    posteriors = state_posteriors(alphas, betas, possible, frame_lengths)
+    last = (frame_lengths - 1)[:, None, None].expand(-1, 1, end.shape[-1])
     shares = (components - emissions[..., None]).exp() * posteriors.to(features)[..., None]
     weights = shares.flatten(2).mT
     return Statistics(
         occupancies=shares.sum(1),
-        sums=(weights @ features).view(means.shape),
-        squares=(weights @ features.square()).view(means.shape),
+        sums=(weights @ features).view(models.means.shape),
+        squares=(weights @ features.square()).view(models.means.shape),
         starts=posteriors[:, 0],
         ends=posteriors.gather(1, last)[:, 0],
-        transitions=expected_transitions(alphas, betas, exact, transitions, likelihood, frame_lengths),
+        transitions=expected_transitions(alphas, betas, exact, transitions, possible, frame_lengths),
         likelihood=likelihood,
+    )
+
+
+def reestimated(
+    models: GaussianHMMs, found: Statistics, *, floor: Tensor, min_occupancy: float = 3.0, stops: bool = True
+) -> GaussianHMMs:
+    """The M-step of Baum and Welch: the parameters that make the utterances likeliest, given who made what.
+
+    ``found`` are the sums per model, ``floor`` (dim,) is the least variance. Of components that made fewer frames
+    than ``min_occupancy``, mean and variance stay as they were. The probability of stopping is estimated as that of
+    going to a further state; without ``stops`` it stays as it is, and takes nothing from the others. Equations 40a to
+    40c and 52 to 54.
+    """
+    occupancies = found.occupancies.clamp_min(1e-8)
+    counts = occupancies[..., None]
+    means = found.sums / counts
+    variances = torch.maximum(found.squares / counts - means.square(), floor)
+    rare = counts < min_occupancy
+    left = found.transitions.sum(-1) + (found.ends if stops else 0.0)
+    unseen = left < 1e-8
+    return GaussianHMMs(
+        log_weights=(occupancies / occupancies.sum(-1, keepdim=True)).log(),
+        means=torch.where(rare, models.means, means),
+        variances=torch.where(rare, models.variances, variances),
+        start=(found.starts / found.starts.sum(-1, keepdim=True)).log().to(models.start),
+        transitions=torch.where(
+            unseen[..., None], models.transitions, (found.transitions / left[..., None]).log().to(models.transitions)
+        ),
+        end=torch.where(unseen, models.end, (found.ends / left).log().to(models.end)) if stops else models.end,
+    )
+
+
+def split(models: GaussianHMMs, num_mixtures: int) -> GaussianHMMs:
+    """Make more components of few: the heaviest of each state become two, 0.2 standard deviations to either side.
+
+    Gives at most twice as many as there were. S. Young et al., The HTK Book, section 10.6.
+    """
+    more = min(num_mixtures - models.means.shape[-2], models.means.shape[-2])
+    heaviest = models.log_weights.topk(more, -1).indices
+    index = heaviest[..., None].expand(*heaviest.shape, models.means.shape[-1])
+    spread = 0.2 * models.variances.gather(-2, index).sqrt()
+    halved = models.log_weights.gather(-1, heaviest) - math.log(2.0)
+    middle = models.means.gather(-2, index)
+    return dataclasses.replace(
+        models,
+        log_weights=torch.cat((models.log_weights.scatter(-1, heaviest, halved), halved), -1),
+        means=torch.cat((models.means.scatter(-2, index, middle - spread), middle + spread), -2),
+        variances=torch.cat((models.variances, models.variances.gather(-2, index)), -2),
     )
