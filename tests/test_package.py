@@ -32,6 +32,7 @@ TORCH_FREE = [
     "auriscope.metrics.agreement",
     "auriscope.metrics.opinion",
     "auriscope.metrics.screening",
+    "auriscope.metrics.wer",
     "auriscope.pretrained",
     "auriscope.signal",
     "auriscope.signal.files",

@@ -25,15 +25,19 @@ if TYPE_CHECKING:
     )
     from auriscope.metrics.ratios import is_silent, sd_sdr, si_snr, snr
     from auriscope.metrics.spectral import compressed_spectral_error
+    from auriscope.metrics.wer import CharacterErrors, WordErrors, character_errors, word_errors
 
 _HOMES = {
     "Accumulator": "accumulate",
     "BssEval": "bss",
+    "CharacterErrors": "wer",
     "PerceptualScores": "perceptual",
     "PitResult": "pit",
     "Summary": "accumulate",
+    "WordErrors": "wer",
     "best_permutation": "pit",
     "bss_eval": "bss",
+    "character_errors": "wer",
     "compressed_spectral_error": "spectral",
     "is_silent": "ratios",
     "pairwise": "pit",
@@ -51,16 +55,20 @@ _HOMES = {
     "stoi": "perceptual",
     "summarize": "accumulate",
     "summarize_ratio": "accumulate",
+    "word_errors": "wer",
 }
 
 __all__ = [
     "Accumulator",
     "BssEval",
+    "CharacterErrors",
     "PerceptualScores",
     "PitResult",
     "Summary",
+    "WordErrors",
     "best_permutation",
     "bss_eval",
+    "character_errors",
     "compressed_spectral_error",
     "is_silent",
     "pairwise",
@@ -78,6 +86,7 @@ __all__ = [
     "stoi",
     "summarize",
     "summarize_ratio",
+    "word_errors",
 ]
 
 
