@@ -166,7 +166,7 @@ def test_words_are_scored_alike_whatever_they_are_made_of(tokenizer: Tokenizer) 
         state, total = scorer.start(), 0.0
         for number in numbers:
             gain, state = scorer.extend(state, number)
-            assert gain <= scorer.max_gain
+            assert gain <= scorer.max_gains[number] <= scorer.max_gain
             total += gain
         parts = scorer.parts(tokenizer.decode(numbers))
         expected = 0.7 * parts["word_language_model"] + 0.4 * parts["words"] + 1.5 * parts["hotwords"]

@@ -120,7 +120,7 @@ class TokenSearch:
             raise AuriscopeError(f"{recognizer.name} has no tokens for a sentence's ends, which this search needs")
         self.bos, self.eos = -1 if bos is None else bos, -1 if eos is None else eos
         self.never = sorted({number for number in (bos, eos, blank) if number is not None})
-        self.encoded = encoded
+        self.encoded, self.frame_lengths = encoded, encoded.frame_lengths
         self.prefix_scorer = None
         if ctc_weight > 0.0:
             assert ctc_log_probs is not None
@@ -289,7 +289,7 @@ class TokenSearch:
         attention = attention.double()
         beam.coverage = attention if beam.coverage is None else beam.coverage + attention
         frames = torch.arange(attention.shape[-1], device=attention.device)
-        valid = (frames < self.encoded.frame_lengths[:, None])[:, None]
+        valid = (frames < self.frame_lengths[:, None])[:, None]
         return coverage_of(beam.coverage, valid, self.options)
 
     def _record_ends(
@@ -413,7 +413,7 @@ class TokenSearch:
             beam.texts = [beam.texts[row] for row in rows]
         if beam.coverage is not None:
             beam.coverage = beam.coverage[kept]
-        self.encoded = self.encoded.keep(kept)
+        self.frame_lengths = self.frame_lengths[kept]
 
 
 def text_parts(

@@ -144,7 +144,8 @@ class _Tree:
         self.num_tokens, self.beam_size = num_tokens, options.beam_size
         self.margin, self.bonus = options.beam_margin, options.length_bonus
         self.extend = None if scorer is None else scorer.extend
-        self.max_gain = max(0.0, options.length_bonus) + (0.0 if scorer is None else scorer.max_gain)
+        gains = [0.0] * num_tokens if scorer is None else scorer.max_gains
+        self.max_gains = [options.length_bonus + gain for gain in gains]
         self.prefixes: dict[int, _Prefix] = {}
 
     def add(self, parent: _Prefix, token: int, key: int) -> _Prefix:
@@ -162,7 +163,7 @@ def _next_frame(
 ) -> list[_Prefix]:
     """Let every prefix of the beam, best first, say each candidate of a frame; the prefixes reached, scored."""
     reached: list[_Prefix] = []
-    find, margin, most = tree.prefixes.get, tree.margin, tree.max_gain
+    find, margin, most = tree.prefixes.get, tree.margin, tree.max_gains
     # What will be under this is dropped after the frame, so it is not made: so good are prefixes that say nothing new.
     floor = beam[0].score + blank - margin
     if len(beam) == tree.beam_size:
@@ -174,7 +175,7 @@ def _next_frame(
         total, last = node.total, node.token
         if blank > -inf:
             node.next_blank = total + blank
-        room = floor - node.extra - most
+        room = floor - node.extra
         first_key = node.number * tree.num_tokens
         for token, log_prob in pairs:
             if token == last:
@@ -188,7 +189,7 @@ def _next_frame(
                 said = total + log_prob
             child = find(first_key + token)
             if child is None:
-                if said < room or said == -inf:
+                if said + most[token] < room or said == -inf:
                     continue
                 child = tree.add(node, token, first_key + token)
             if child.frame != frame:
@@ -200,7 +201,7 @@ def _next_frame(
                 child.next_label += log1p(exp(said - child.next_label))
             if node is beam[0] and said + child.extra - margin > floor:
                 floor = said + child.extra - margin
-                room = floor - node.extra - most
+                room = floor - node.extra
     for node in reached:
         one, other = node.next_blank, node.next_label
         node.blank, node.label = one, other

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -107,11 +108,17 @@ class TextScorer:
         """Whether there is nothing to score."""
         return self._model is None and self._hotword_weight == 0.0
 
+    @cached_property
+    def max_gains(self) -> list[float]:
+        """The most that each token can add to the score: words are worth something only when they end."""
+        hotwords = 2.0 * max(0.0, self._hotword_weight) * len(self._options.hotwords)
+        bonus = max(0.0, self._options.word_bonus) if self._model is not None else 0.0
+        return [hotwords + (bonus if begins else 0.0) for begins, _ in self._pieces]
+
     @property
     def max_gain(self) -> float:
-        """The most that one token can add to the score."""
-        bonus = max(0.0, self._options.word_bonus) if self._model is not None else 0.0
-        return bonus + 2.0 * max(0.0, self._hotword_weight) * len(self._options.hotwords)
+        """The most that any token can add to the score."""
+        return max(self.max_gains)
 
     def start(self) -> TextState:
         """The state of an empty text."""
