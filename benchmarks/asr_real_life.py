@@ -19,25 +19,22 @@ import argparse
 from typing import Any
 
 import torch
-from rapidfuzz.distance import Levenshtein
 
 from auriscope.data.spoken import CONDITIONS
 from auriscope.data.transcribed import letters, spoken_set
 from auriscope.metrics.accumulate import Summary, summarize_ratio
+from auriscope.metrics.wer import Errors, character_errors, word_errors
 from auriscope.pretrained import load
 from auriscope.recognition.decoding import DecodingOptions
 from auriscope.verbs.language_models import open_language_model, with_language_model
 from auriscope.verbs.recognition_figures import transcribed
 
 
-def edits(recognizer: Any, items: Any, unit: str, **decoding: Any) -> dict[str, tuple[int, int]]:
-    """Edits and words (or characters) of every utterance, by its name."""
-    found = {}
-    for spoken, text in transcribed(recognizer, items, lambda _: None, **decoding):
-        own, said = letters(text), spoken.text
-        pair = (own.split(), said.split()) if unit == "word" else (own, said)
-        found[spoken.id] = (Levenshtein.distance(*pair), len(pair[1]))
-    return found
+def measured(recognizer: Any, items: Any, unit: str, **decoding: Any) -> Errors:
+    """The errors of a recogniser on a set; the order of the utterances depends on their lengths alone."""
+    pairs = list(transcribed(recognizer, items, lambda _: None, **decoding))
+    found, said = [letters(text) for _, text in pairs], [spoken.text for spoken, _ in pairs]
+    return word_errors(found, said) if unit == "word" else character_errors(found, said)
 
 
 def percent(summary: Summary) -> str:
@@ -83,11 +80,9 @@ def main() -> None:
         for model in models:
             rate = int(model.config.sample_rate)
             items = spoken_set(name, options.split, sample_rate=rate, max_items=options.items)
-            found.append(edits(model, items, options.unit, **decoding))
-        lengths = [length for _, length in found[0].values()]
-        clean, augmented = ([each[name][0] for name in found[0]] for each in found)
-        cells = [percent(summarize_ratio(clean, lengths)), percent(summarize_ratio(augmented, lengths))]
-        cells.append(change(summarize_ratio(augmented, clean)))
+            found.append(measured(model, items, options.unit, **decoding))
+        clean, augmented = (errors.per_utterance[:, :3].sum(1) for errors in found)
+        cells = [*(percent(errors.interval()) for errors in found), change(summarize_ratio(augmented, clean))]
         print(f"| {condition or 'clean'} | {' | '.join(cells)} |", flush=True)
 
 

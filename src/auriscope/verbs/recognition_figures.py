@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from rapidfuzz.distance import Levenshtein
 
 from auriscope.data.corpora import UNKNOWN_SPEAKER
 from auriscope.data.spoken import Spoken, SpokenSet
 from auriscope.data.transcribed import letters, padded
-from auriscope.metrics.accumulate import summarize_ratio
+from auriscope.metrics.accumulate import Summary
+from auriscope.metrics.wer import character_errors, word_errors
 from auriscope.recognition.decoding import DecodingOptions, TokenLanguageModel, WordLanguageModel, decode
 from auriscope.recognition.recognizer import Recognizer
 
@@ -39,15 +39,12 @@ def recognition_figures(
         found.append(letters(text))
     speakers = [spoken.speaker for spoken in said]
     known = all(name and name.rpartition(":")[2] != UNKNOWN_SPEAKER for name in speakers) and len(set(speakers)) > 1
+    texts = [spoken.text for spoken in said]
     figures: dict[str, Interval] = {}
-    cuts: dict[str, Callable[[str], Sequence[str]]] = {"word": str.split, "character": str}
-    for unit, cut in cuts.items():
-        edits = [Levenshtein.distance(cut(own), cut(spoken.text)) for own, spoken in zip(found, said, strict=True)]
-        lengths = [len(cut(spoken.text)) for spoken in said]
-        for ending, clusters in {"": None, "_over_speakers": speakers if known else []}.items():
-            if clusters != []:
-                summary = summarize_ratio(edits, lengths, clusters)
-                figures[f"{unit}_error_percent{ending}"] = _percent(summary.mean, summary.low, summary.high)
+    for unit, errors in {"word": word_errors(found, texts), "character": character_errors(found, texts)}.items():
+        figures[f"{unit}_error_percent"] = _percent(errors.interval())
+        if known:
+            figures[f"{unit}_error_percent_over_speakers"] = _percent(errors.interval(speakers))
     return figures
 
 
@@ -83,5 +80,6 @@ def _batches(seconds: Sequence[float]) -> list[list[int]]:
     return batches
 
 
-def _percent(*values: float | None) -> Any:
-    return tuple(None if value is None else 100.0 * value for value in values)
+def _percent(summary: Summary) -> Interval:
+    mean, low, high = (None if share is None else 100 * share for share in (summary.mean, summary.low, summary.high))
+    return mean, low, high
