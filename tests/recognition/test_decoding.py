@@ -21,6 +21,7 @@ from auriscope.recognition.las import LAS
 from auriscope.recognition.recognizer import Encoded, Recognizer
 from auriscope.recognition.rnnlm import RNNLM
 from auriscope.recognition.transformerlm import TransformerLM
+from auriscope.text.tokenizer import Tokenizer
 
 from .decoding_models import TOKENS, Bigram, Pointer, all_texts, given, joint, peaks, states_of
 from .decoding_models import encoded_of as plain
@@ -161,6 +162,22 @@ def test_every_score_is_the_formula_of_a_recurrent_decoder() -> None:
         encoded = model.encode(0.1 * torch.randn(2, 9600, generator=generator), torch.tensor([9600, 6000]))
         options = DecodingOptions(beam_size=5, num_best=3, coverage_weight=0.3, length_bonus=0.5)
     _check(model, encoded, decode_encoded(model, encoded, options=options), options, 0.0)
+
+
+@pytest.mark.parametrize("ctc_weight", [0.0, 0.4])
+def test_one_token_may_be_blank_and_both_ends(ctc_weight: float) -> None:
+    class Shared(Joint):
+        @property
+        def tokenizer(self) -> Tokenizer:  # type: ignore[override]
+            return Tokenizer(self.config.tokens, "characters", (), 0, 0, 0)
+
+    torch.manual_seed(0)
+    model = Shared.from_config({**Joint.Tiny, "tokens": TOKENS}).eval()
+    encoded = states_of(model, [7, 4])
+    options = DecodingOptions(beam_size=6, num_best=3, ctc_weight=ctc_weight, length_bonus=1.0)
+    results = decode_encoded(model, encoded, options=options)
+    assert all(0 not in each.tokens for hypotheses in results for each in hypotheses)
+    _check(model, encoded, results, options, ctc_weight)
 
 
 @pytest.mark.parametrize("mode", range(len(MODES)))
