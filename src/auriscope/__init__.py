@@ -23,6 +23,7 @@ _PUBLIC = {
     "listen": "auriscope.verbs.listen",
     "load": "auriscope.pretrained",
     "separate": "auriscope.verbs.separate",
+    "transcribe": "auriscope.verbs.transcribe",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -239,8 +239,8 @@ def test_a_decoder_with_attention_gives_words_with_times_too() -> None:
 @pytest.mark.parametrize(
     ("waveform", "warning"),
     [
-        (np.zeros(0, np.float32), "too short to hold speech: 0 samples"),
-        (np.full(5, 0.1, np.float32), "too short to hold speech: 5 samples at 8000 Hz"),
+        (np.zeros(0, np.float32), "too short to hold speech: 0 ms"),
+        (np.full(5, 0.1, np.float32), "too short to hold speech: 0.62 ms"),
         (np.zeros(3 * RATE, np.float32), "the recording is silent"),
         (np.sin(np.arange(3 * RATE, dtype=np.float32) / 4.0), "there is no speech in the recording"),
     ],

@@ -24,6 +24,8 @@ from auriscope.cli import (
     separate,
     study,
     train,
+    transcribe,
+    wer,
 )
 from auriscope.cli.console import complain
 from auriscope.errors import AuriscopeError
@@ -96,7 +98,9 @@ app.command("listen")(listen.listen)
 app.command("separate")(separate.separate)
 app.command("enhance")(enhance.enhance)
 app.command("judge")(judge.judge)
+app.command("transcribe")(transcribe.transcribe)
 app.command("align")(align.align)
+app.command("wer")(wer.wer)
 app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)

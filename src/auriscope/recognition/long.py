@@ -428,7 +428,7 @@ def _centre(word: Word) -> float:
 
 def _warnings(pieces: Sequence[_Piece], cutter: WindowCutter, rate: int, any_words: bool) -> tuple[str, ...]:
     if cutter.num_samples < SHORTEST_SECONDS * rate:
-        return (f"the recording is too short to hold speech: {cutter.num_samples} samples at {rate} Hz",)
+        return (f"the recording is too short to hold speech: {1000.0 * cutter.num_samples / rate:.2g} ms",)
     if cutter.peak < SILENCE:
         return ("the recording is silent",)
     if not pieces:

@@ -19,6 +19,16 @@ DEFAULT_SEPARATORS: dict[int, str] = {
 """Number of talkers to the address of the shipped model that separates them best; one: that enhances best."""
 
 
+DEFAULT_RECOGNIZER = "recognition/conformer-ctc.en"
+"""The shipped recogniser of English."""
+
+DEFAULT_LANGUAGE_MODELS: dict[str, str] = {DEFAULT_RECOGNIZER: "recognition/rnn-lm.en"}
+"""Address of a shipped recogniser to that of the shipped language model which it is decoded with."""
+
+PUBLISHED_RECOGNIZER = "hf://facebook/wav2vec2-base-960h"
+"""A large published model of English, for whoever has the network and the time."""
+
+
 def default_separator(num_speakers: int) -> str:
     """Give the address of the model for a number of talkers.
 
@@ -43,3 +53,18 @@ def require_separator(model: Model, address: str) -> None:
         raise AuriscopeError(f"{address} is not a separation model; see `auriscope models`")
     if model.instead:
         raise AuriscopeError(f"{address} {model.instead} and does not separate; see `auriscope models`")
+
+
+def default_recognizer() -> str | None:
+    """Give the address of the recogniser that is used when none is named; None when none is shipped."""
+    return DEFAULT_RECOGNIZER if _is_shipped(DEFAULT_RECOGNIZER) else None
+
+
+def default_language_model(recognizer: str) -> str | None:
+    """Give the address of the language model that a recogniser ships with, or None."""
+    address = DEFAULT_LANGUAGE_MODELS.get(recognizer)
+    return address if address is not None and _is_shipped(address) else None
+
+
+def _is_shipped(address: str) -> bool:
+    return address in {model.address for model in list_shipped()}
