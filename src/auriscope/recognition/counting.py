@@ -75,7 +75,7 @@ def kneser_ney(
         adjusted = _adjusted(grams, following, starts & (length > 1))
         if following is None and length == 1:
             adjusted[end] -= len(sentences)  # the beginnings
-        discounts = _discounts(adjusted, length)
+        discounts = _discounts(adjusted)
         kept = np.ones(len(grams.units), bool) if length == 1 else grams.counts > thresholds[length - 1]
         groups = grams.contexts
         num_groups = 1 if length == 1 else len(counted[length - 2].units)
@@ -113,14 +113,14 @@ def _longer(text: Ints, left: Ints, shorter: _Counted, length: int, num_units: i
 
 
 def _adjusted(grams: _Counted, following: _Counted | None, starts: NDArray[np.bool_]) -> Ints:
-    """How many different units an n-gram follows; its own count if nothing can stand before it, or it is the longest."""
+    """How many different units an n-gram follows; its own count if nothing can precede it, or it is the longest."""
     if following is None:
         return grams.counts.astype(np.int64)
     before = np.bincount(grams.at[following.first + 1], minlength=len(grams.units))
     return np.where(starts[grams.first], grams.counts, before).astype(np.int64)
 
 
-def _discounts(counts: Ints, length: int) -> Floats:
+def _discounts(counts: Ints) -> Floats:
     """What is taken off counts of 0, 1, 2 and more (Chen and Goodman, equation 26)."""
     n1, n2, n3, n4 = ((counts == number).sum() for number in (1, 2, 3, 4))
     if n1 == 0 or n2 == 0:
