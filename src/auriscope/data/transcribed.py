@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from auriscope.data.prepared_speech import open_speech
 from auriscope.data.render import ClipReader
 from auriscope.data.spoken import Spoken, SpokenSet, clean_name, corrupted
 from auriscope.errors import CorpusError, RecipeError
+from auriscope.text.normalise import letters as letters
 
 FloatArray = NDArray[np.float32]
 DIGITS = "digits"
@@ -71,16 +71,6 @@ class TranscribedConfig:
     def __post_init__(self) -> None:
         if not 0 < self.min_seconds < self.max_seconds <= self.batch_seconds:
             raise RecipeError("data needs 0 < min_seconds < max_seconds <= batch_seconds")
-
-
-def letters(text: str) -> str:
-    """Write a text in the letters of the models: capitals, apostrophes within words, and spaces.
-
-    >>> letters("Well-known: 'twas the dogs' tea—wasn't it?")
-    "WELL KNOWN TWAS THE DOGS TEA WASN'T IT"
-    """
-    kept = re.sub(r"[^A-Z']+", " ", text.upper().replace("\u2019", "'"))
-    return " ".join(word.strip("'") for word in kept.split() if word.strip("'"))
 
 
 class TranscribedBatches:
