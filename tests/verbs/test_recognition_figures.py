@@ -20,11 +20,12 @@ from auriscope.data.transcribed import spoken_set
 from auriscope.errors import AuriscopeError
 from auriscope.pretrained import load
 from auriscope.recognition import ConformerCTC
-from auriscope.recognition.decoding import DecodingOptions, decode
+from auriscope.recognition.decoding import DecodingOptions, WordLanguageModel, decode
 from auriscope.recognition.rnnlm import RNNLM
 from auriscope.verbs.evaluate import evaluate
+from auriscope.verbs.language_models import open_language_model, with_language_model
 from auriscope.verbs.prepare import prepare
-from auriscope.verbs.recognition_figures import recognition_figures
+from auriscope.verbs.recognition_figures import recognition_figures, transcribed
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +129,47 @@ def test_a_language_model_and_the_beam_take_part(recognizer: Path, tmp_path: Pat
     alone = evaluate(model, "labelled", decoding=DecodingOptions(beam_size=4, search="tokens")).figures
     assert helped["character_error_percent"].value != plain["character_error_percent"].value
     assert unweighted["character_error_percent"] == alone["character_error_percent"]
+
+
+ARPA = r"""
+\data\
+ngram 1=5
+ngram 2=1
+
+\1-grams:
+-1.0	<unk>
+-99	<s>	-0.3
+-1.0	</s>
+-0.3	E
+-0.5	A	-0.2
+
+\2-grams:
+-0.1	A A
+
+\end\
+"""
+
+
+@pytest.mark.usefixtures("corpora")
+def test_the_file_of_an_n_gram_over_words_takes_part(recognizer: Path, tmp_path: Path) -> None:
+    place = tmp_path / "words.arpa"
+    place.write_text(ARPA.lstrip(), encoding="utf-8")
+    model = open_language_model(str(place))
+    assert isinstance(model, WordLanguageModel)
+    assert model.score_word(model.start_state(), "A")[0] == pytest.approx((-0.3 - 0.5) * np.log(10))
+    options = with_language_model(DecodingOptions(), model)
+    assert (options.word_lm_weight, options.word_bonus, options.lm_weight) == (0.5, 1.5, 0.0)
+    network, items = load(str(recognizer)), spoken_set("labelled", "test")
+    plain = [text for _, text in transcribed(network, items, lambda _: None)]
+    strong = with_language_model(DecodingOptions(), model, 9.0)
+    helped = [text for _, text in transcribed(network, items, lambda _: None, options=strong, language_model=model)]
+    assert helped != plain
+    figures = evaluate(str(recognizer), "labelled", language_model=str(place), lm_weight=9.0).figures
+    texts = [spoken.text for spoken, _ in transcribed(network, items, lambda _: None)]
+    assert figures["character_error_percent"].value == pytest.approx(100 * jiwer.cer(texts, helped))
+    place.write_text("no language model", encoding="utf-8")
+    with pytest.raises(AuriscopeError, match="not a valid ARPA file"):
+        open_language_model(str(place))
 
 
 @pytest.mark.usefixtures("corpora")

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from auriscope.errors import AuriscopeError
 from auriscope.pretrained import load
 from auriscope.recognition.decoding import DecodingOptions, TokenLanguageModel, WordLanguageModel
 from auriscope.recognition.language_model import LanguageModel
 
+_KENLM_MAGIC = b"mmap lm http://kheafield.com/code"
 DEFAULT_LM_WEIGHT = 0.5
 DEFAULT_WORD_BONUS = 1.5
 """Of a language model over words, where nothing else is said: what is usual in the field (pyctcdecode's)."""
 
 
 def open_language_model(address: str, *, offline: bool | None = None) -> TokenLanguageModel | WordLanguageModel:
-    """Open the language model at an address.
+    """Open a language model: an n-gram over words in a file (ARPA, KenLM's binary), or the one at an address.
 
     Raises ``AuriscopeError`` when there is none at the address, or what is there is no language model.
     """
+    path = Path(address)
+    if path.is_file():
+        from auriscope.recognition.arpa import KenLM, read_arpa
+
+        with path.open("rb") as file:
+            binary = file.read(len(_KENLM_MAGIC)) == _KENLM_MAGIC
+        return KenLM(path) if binary else read_arpa(path)
     model = load(address, offline=offline)
     if not isinstance(model, LanguageModel):
-        raise AuriscopeError(f"{address}: is not a language model; give the address of one")
+        raise AuriscopeError(f"{address}: is not a language model; give the address of one, or an ARPA or KenLM file")
     return model
 
 
