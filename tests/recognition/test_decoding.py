@@ -18,6 +18,7 @@ from auriscope.recognition.decoding.options import COVERAGE_FLOOR
 from auriscope.recognition.joint import Joint
 from auriscope.recognition.language_model import LanguageModel
 from auriscope.recognition.las import LAS
+from auriscope.recognition.ngram import NGram, WordNGram
 from auriscope.recognition.recognizer import Encoded, Recognizer
 from auriscope.recognition.rnnlm import RNNLM
 from auriscope.recognition.transformerlm import TransformerLM
@@ -152,6 +153,33 @@ def test_every_score_is_the_formula(mode: int) -> None:
     words = BIGRAM if options.word_lm_weight else None
     results = decode_encoded(model, encoded, options=options, language_model=language_model, word_language_model=words)
     _check(model, encoded, results, options, ctc_weight, language_model, words)
+
+
+@pytest.mark.parametrize(("ctc_weight", "search"), [(0.3, "tokens"), (1.0, "tokens"), (1.0, "frames")])
+def test_ngrams_over_tokens_and_words_take_part(ctc_weight: float, search: str) -> None:
+    texts = ["A AB", "AB A AB", "BA", "A BA AB", "AB AB A"]
+    model, encoded = joint(), states_of(joint(), [9, 5])
+    words = WordNGram.of_texts(texts, order=2)
+    tokens = NGram.from_config({"tokens": TOKENS, "order": 3}).fit(texts) if search == "tokens" else None
+    options = DecodingOptions(
+        beam_size=8, num_best=3, ctc_weight=ctc_weight, search=search, lm_weight=0.5, word_lm_weight=0.4
+    )  # type: ignore[arg-type]
+    results = decode_encoded(model, encoded, options=options, language_model=tokens, word_language_model=words)
+    for hypotheses in results:
+        for each in hypotheses:
+            state, total = words.start_state(), 0.0
+            for word in each.text.split():
+                log_prob, state = words.score_word(state, word)
+                total += log_prob + (0.0 if word in {"A", "AB", "BA"} else options.unknown_word_score)
+            assert each.scores["word_language_model"] == pytest.approx(total + words.score_end(state), abs=1e-6)
+            if tokens is not None:
+                log_probs = tokens(torch.tensor([[1, *each.tokens]]))[0]
+                expected = log_probs[torch.arange(len(each.tokens) + 1), [*each.tokens, 1]].sum()
+                assert each.scores["language_model"] == pytest.approx(float(expected), abs=1e-4)
+            weights = score_weights(options, ctc_weight)
+            assert each.score == pytest.approx(
+                sum(weights[name] * part for name, part in each.scores.items()), abs=1e-4
+            )
 
 
 def test_every_score_is_the_formula_of_a_recurrent_decoder() -> None:
