@@ -180,6 +180,24 @@ def test_silence_between_voices_is_not_heard(oracle: Oracle) -> None:
     assert 5.0 < found.speech_seconds < 9.0
 
 
+@pytest.mark.parametrize("size", [700, 10**6])
+def test_stretches_that_are_known_beforehand(oracle: Oracle, size: int) -> None:
+    waveform, words = spoken(60, 4)
+    spans = [(words[3][1] - 0.02, words[20][1] - 0.02), (words[40][1] - 0.02, words[44][1] - 0.02)]
+    found = transcribe_waveform(blocks(waveform, size), oracle, config=MEET, spans=spans)
+    assert found.text.split() == [word for word, _ in (*words[3:20], *words[40:44])]
+    assert found.words[0].start_seconds == pytest.approx(words[3][1], abs=0.1)
+    assert transcribe_waveform(blocks(waveform, size), oracle, config=MEET, spans=[]).text == ""
+
+
+def test_voices_outside_of_the_stretches_are_not_heard(oracle: Oracle) -> None:
+    quiet = np.zeros(5 * RATE, np.float32)
+    parts = [voice(number, 0, seconds=3.0, sample_rate=RATE) for number in range(3)]
+    whole = np.concatenate([part for own in parts for part in (own, quiet)])
+    found = transcribe_waveform(blocks(whole), oracle, spans=[(0.0, 3.0), (15.9, 30.0)])
+    assert [round(segment.start_seconds) for segment in found.segments] == [0, 16]
+
+
 def voices(number: int) -> FloatArray:
     parts = [voice(each, 0, seconds=2.0 + 0.7 * each, sample_rate=16_000) for each in range(number)]
     quiet = np.zeros(5 * 16_000, np.float32)

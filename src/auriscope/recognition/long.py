@@ -8,6 +8,8 @@ decoded in batches, which changes the time it takes and nothing else.
 
 from __future__ import annotations
 
+import sys
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -20,7 +22,7 @@ from auriscope.recognition.decoding import DecodingOptions, Hypothesis, TokenLan
 from auriscope.recognition.decoding.decode import SHORTEST_SECONDS, SILENCE
 from auriscope.recognition.pauses import PauseConfig, PauseFinder, settled
 from auriscope.recognition.recognizer import Recognizer
-from auriscope.recognition.voice import VoiceConfig, VoiceDetector
+from auriscope.recognition.voice import Span, VoiceConfig, VoiceDetector
 from auriscope.recognition.words import Word
 
 FloatArray = NDArray[np.float32]
@@ -107,14 +109,47 @@ class Window:
         return self.begin + len(self.waveform)
 
 
-class WindowCutter:
-    """Cut what may be speech of a recording that comes in blocks into windows; memory does not grow with it."""
+class _Given:
+    """Stretches that are known beforehand, asked for as a detector is."""
 
-    def __init__(self, sample_rate: int, config: LongConfig) -> None:
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self._spans, self._place = list(spans), 0
+
+    def push(self, block: FloatArray) -> list[Span]:
+        self._place += len(block)
+        ended = [span for span in self._spans if span[1] <= self._place]
+        del self._spans[: len(ended)]
+        return ended
+
+    def finish(self) -> list[Span]:
+        return [(begin, min(end, self._place)) for begin, end in self._spans if begin < self._place]
+
+    @property
+    def settled(self) -> int:
+        return self._place
+
+    @property
+    def open_span(self) -> Span | None:
+        return next(((begin, self._place) for begin, _ in self._spans if begin < self._place), None)
+
+
+class WindowCutter:
+    """Cut what may be speech of a recording that comes in blocks into windows; memory does not grow with it.
+
+    With ``spans``, (begin, end) in samples and in order, only these stretches are looked at, with the detector's margin
+    around them; without a detector they are cut as they are.
+    """
+
+    def __init__(self, sample_rate: int, config: LongConfig, spans: Sequence[Span] | None = None) -> None:
         self._config, self._rate = config, sample_rate
         self._size = round(config.window_seconds * sample_rate)
         self._overlap = round(config.overlap_seconds * sample_rate)
-        self._detector = None if config.voice is None else VoiceDetector(sample_rate, config.voice)
+        self._detector: VoiceDetector | _Given
+        if config.voice is not None:
+            self._detector = VoiceDetector(sample_rate, config.voice)
+        else:
+            self._detector = _Given([(0, sys.maxsize)] if spans is None else spans)
+        self._spans = spans if config.voice is not None else None
         self._pause = PauseConfig(min_seconds=config.pause_seconds)
         self._kept: FloatArray = np.zeros(0, dtype=np.float32)
         self._first = 0
@@ -127,28 +162,32 @@ class WindowCutter:
     def push(self, block: FloatArray) -> list[Window]:
         """Take the next block, (time,), and give the windows that are complete."""
         self._kept = np.concatenate((self._kept, block))
+        ended = self._detector.push(self._inside(block))
         self.num_samples += len(block)
         self.peak = max(self.peak, float(np.abs(block).max(initial=0.0)))
-        found: list[Window] = []
-        if self._detector is None:
-            found += self._cut(0, self.num_samples, last=False)
-        else:
-            for span in self._detector.push(block):
-                found += self._cut(*span, last=True)
-            if (reaching := self._detector.open_span) is not None:
-                found += self._cut(*reaching, last=False)
+        found = [window for span in ended for window in self._cut(*span, last=True)]
+        if (reaching := self._detector.open_span) is not None:
+            found += self._cut(*reaching, last=False)
         self._forget()
         return found
 
     def finish(self) -> list[Window]:
         """Give what is left after the last block."""
-        found: list[Window] = []
-        if self._detector is None:
-            found += self._cut(0, self.num_samples, last=True)
-        else:
-            for span in self._detector.finish():
-                found += self._cut(*span, last=True)
-        return found
+        return [window for span in self._detector.finish() for window in self._cut(*span, last=True)]
+
+    def _inside(self, block: FloatArray) -> FloatArray:
+        """What the detector hears of a block: nothing outside of the spans."""
+        if self._spans is None:
+            return block
+        place = self.num_samples
+        heard = np.zeros_like(block)
+        first = bisect_right(self._spans, place, key=lambda span: span[1])
+        for begin, end in self._spans[first:]:
+            if begin >= place + len(block):
+                break
+            inside = slice(max(0, begin - place), end - place)
+            heard[inside] = block[inside]
+        return heard
 
     def _cut(self, begin: int, end: int, *, last: bool) -> list[Window]:
         """Cut a stretch, of which an earlier call may have cut the beginning; ``last``: it goes no further."""
@@ -185,10 +224,7 @@ class WindowCutter:
         return begin + min(self._size, round(sum(longest) / 2.0 * self._rate))
 
     def _forget(self) -> None:
-        if self._next is not None:
-            needed = self._next
-        else:
-            needed = self.num_samples if self._detector is None else self._detector.settled
+        needed = self._detector.settled if self._next is None else self._next
         drop = max(0, min(needed - self._first, len(self._kept)))
         self._kept, self._first = self._kept[drop:], self._first + drop
 
@@ -200,6 +236,7 @@ def transcribe_waveform(
     config: LongConfig | None = None,
     options: DecodingOptions | None = None,
     language_model: TokenLanguageModel | WordLanguageModel | None = None,
+    spans: Sequence[tuple[float, float]] | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> Transcript:
     """Transcribe a mono recording that arrives in blocks; only the transcript grows with it.
@@ -210,6 +247,7 @@ def transcribe_waveform(
         config: how the recording is cut.
         options: of decoding; see :func:`~auriscope.recognition.decoding.decode`, as is ``language_model``.
         language_model: over the recogniser's tokens, or over words.
+        spans: (start, end) in seconds and in order, if speech is to be looked for in these stretches alone.
         on_progress: told how many seconds of the recording are done.
 
     Returns:
@@ -223,7 +261,8 @@ def transcribe_waveform(
     limit = getattr(recognizer, "max_seconds", None)
     if limit is not None and limit < config.window_seconds:
         config = replace(config, window_seconds=limit, overlap_seconds=min(config.overlap_seconds, limit / 2.0))
-    cutter = WindowCutter(rate, config)
+    given = None if spans is None else [(round(start * rate), round(end * rate)) for start, end in spans]
+    cutter = WindowCutter(rate, config, given)
     pieces: list[_Piece] = []
     for window, hypotheses in _decoded(_windows(blocks, cutter), recognizer, config, options, language_model):
         piece = _piece(window, hypotheses, recognizer)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from auriscope.errors import AuriscopeError, CheckpointError
 from auriscope.pretrained import load
@@ -25,8 +23,6 @@ from auriscope.signal.files import AudioReader
 from auriscope.verbs.batch import StrPath, source_of
 from auriscope.verbs.defaults import PUBLISHED_RECOGNIZER, default_language_model, default_recognizer
 from auriscope.verbs.language_models import open_language_model, with_language_model
-
-FloatArray = NDArray[np.float32]
 
 NO_LANGUAGE_MODEL = "none"
 """Instead of the address of a language model: without the one that ships."""
@@ -131,18 +127,18 @@ class Transcriber:
     ) -> Transcript:
         """Transcribe a file; ``on_progress`` is told the done fraction. Raises ``AudioFileError``.
 
-        With ``spans``, in seconds, all else is taken for silence.
+        With ``spans``, (start, end) in seconds, speech is looked for in these stretches alone.
         """
         rate = int(self.recognizer.config.sample_rate)
         with AudioReader(path, sample_rate=rate, channel=self.settings.channel) as reader:
             whole = max(1e-9, reader.info.duration_seconds)
-            blocks = reader.blocks(_BLOCK_FRAMES)
             return transcribe_waveform(
-                blocks if spans is None else _only(blocks, [(a * rate, b * rate) for a, b in spans]),
+                reader.blocks(_BLOCK_FRAMES),
                 self.recognizer,
                 config=self.config,
                 options=self.options,
                 language_model=self._language_model,
+                spans=spans,
                 on_progress=None if on_progress is None else lambda seconds: on_progress(min(1.0, seconds / whole)),
             )
 
@@ -172,19 +168,3 @@ def expected_error(address: str, *, offline: bool | None = None) -> str | None:
         if kind == "word_error_percent":
             found.append(f"{value:.0f} % ({of})" if of else f"{value:.0f} %")
     return f"a word error of {', '.join(found)}" if found else None
-
-
-def _only(blocks: Iterable[FloatArray], spans: Sequence[tuple[float, float]]) -> Iterator[FloatArray]:
-    """Silence a stream outside of spans, which are in samples and in order."""
-    place, first = 0, 0
-    for block in blocks:
-        kept = np.zeros_like(block)
-        while first < len(spans) and spans[first][1] <= place:
-            first += 1
-        for start, end in spans[first:]:
-            if start >= place + len(block):
-                break
-            inside = slice(max(0, round(start) - place), max(0, round(end) - place))
-            kept[inside] = block[inside]
-        place += len(block)
-        yield kept
