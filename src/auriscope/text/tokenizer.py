@@ -6,6 +6,8 @@ theirs are.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,10 +18,12 @@ from auriscope.errors import AuriscopeError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Segmenter
 
-TokenKind = Literal["characters", "words", "pieces"]
+TokenKind = Literal["characters", "words", "pieces", "merges"]
 BLANK, EOS, UNKNOWN = "<blank>", "<eos>", "<unk>"
 WORD_START = "\u2581"
 """What a piece that begins a word begins with, as in SentencePiece."""
+_REMEMBERED = 100_000
+"""Words whose pieces are kept."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,9 @@ class Tokenizer:
 
     ``kind`` "characters": every token is a character, words are parted by the token " ". "words": every token is a
     word. "pieces": a token that begins with ``WORD_START`` begins a word; ``scores`` are the pieces' log probabilities,
-    by which text is cut into the likeliest ones (Kudo, arXiv 1804.10959).
+    by which text is cut into the likeliest ones (Kudo, arXiv 1804.10959). "merges": such pieces as well, but text is
+    cut by joining neighbours from single characters on, those first whose joint piece scores highest, as in byte pair
+    encoding (Sennrich et al., arXiv 1508.07909) and SentencePiece.
 
     ``blank_id``, ``bos_id`` and ``eos_id`` are the numbers of CTC's blank and of a sentence's two ends; None where the
     network has none. None of them, nor ``UNKNOWN``, is ever part of a text.
@@ -60,6 +66,11 @@ class Tokenizer:
     def _numbers(self) -> dict[str, int]:
         return {token: number for number, token in enumerate(self.tokens) if number not in self.special_ids}
 
+    @property
+    def has_pieces(self) -> bool:
+        """Whether the tokens are pieces of words, of which some begin with ``WORD_START``."""
+        return self.kind in ("pieces", "merges")
+
     @cached_property
     def unknown_id(self) -> int | None:
         """The number that stands for whatever the tokens cannot write, if there is one."""
@@ -70,8 +81,9 @@ class Tokenizer:
 
         Raises ``AuriscopeError`` for a character, or a word, that the tokens cannot write, if there is no ``UNKNOWN``.
         """
-        if self.kind == "pieces":
-            return [self._number(piece) for piece in self._segment(text)]
+        if self.has_pieces:
+            pieces = self._segment(text) if self.kind == "pieces" else self._merge(text)
+            return [self._number(piece) for piece in pieces]
         parts: Iterable[str] = " ".join(text.split()) if self.kind == "characters" else text.split()
         return [self._number(part) for part in parts]
 
@@ -81,7 +93,7 @@ class Tokenizer:
         if self.kind == "words":
             return " ".join(parts)
         joined = "".join(parts)
-        if self.kind == "pieces":
+        if self.has_pieces:
             joined = joined.replace(WORD_START, " ")
         return " ".join(joined.split())
 
@@ -124,13 +136,60 @@ class Tokenizer:
         pieces: list[str] = self._segmenter.encode(WORD_START + WORD_START.join(text.split())).tokens
         return pieces
 
+    def _merge(self, text: str) -> list[str]:
+        pieces = [piece for part in self._parts(text) for piece in self._merged(part)]
+        # A run of what cannot be written is unknown once, as in the other kinds of pieces.
+        if self.unknown_id is None:
+            return pieces
+        known = self._numbers
+        return [
+            piece for place, piece in enumerate(pieces) if place == 0 or piece in known or pieces[place - 1] in known
+        ]
+
+    def _parts(self, text: str) -> list[str]:
+        parts = [WORD_START + word for word in text.split()]
+        return ["".join(parts)] if self._across_words else parts
+
+    @cached_property
+    def _across_words(self) -> bool:
+        """Whether a piece reaches from one word into the next."""
+        return any(WORD_START in token[1:] for token in self._numbers)
+
+    def _merged(self, part: str) -> list[str]:
+        pieces = self._cuts.get(part)
+        if pieces is None:
+            pieces = list(part)
+            scores = self._scores_of_pieces
+            while True:
+                joint = [scores.get(first + second, -math.inf) for first, second in itertools.pairwise(pieces)]
+                best = max(joint, default=-math.inf)
+                if best == -math.inf:
+                    break
+                place = joint.index(best)
+                pieces[place : place + 2] = [pieces[place] + pieces[place + 1]]
+            if len(self._cuts) < _REMEMBERED:
+                self._cuts[part] = pieces
+        return pieces
+
+    @cached_property
+    def _cuts(self) -> dict[str, list[str]]:
+        return {}
+
+    @cached_property
+    def _scores_of_pieces(self) -> dict[str, float]:
+        self._check_scores()
+        return {piece: self.scores[number] for piece, number in self._numbers.items()}
+
+    def _check_scores(self) -> None:
+        if len(self.scores) != len(self.tokens):
+            raise AuriscopeError(f"{len(self.tokens)} pieces need as many scores, not {len(self.scores)}")
+
     @cached_property
     def _segmenter(self) -> Segmenter:
         from tokenizers import Tokenizer as Segmenter
         from tokenizers.models import Unigram
 
-        if len(self.scores) != len(self.tokens):
-            raise AuriscopeError(f"{len(self.tokens)} pieces need as many scores, not {len(self.scores)}")
+        self._check_scores()
         # What is no text is scored so low that it is never taken for a piece of one.
         pairs = [
             (token, -1e4 if number in self.special_ids else score)

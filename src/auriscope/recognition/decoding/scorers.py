@@ -81,7 +81,7 @@ class TextScorer:
     def __init__(
         self, tokenizer: Tokenizer, options: DecodingOptions, language_model: WordLanguageModel | None = None
     ) -> None:
-        if tokenizer.kind == "pieces":
+        if tokenizer.has_pieces:
             self._pieces = [
                 (token.startswith(WORD_START), token.removeprefix(WORD_START).replace(WORD_START, " "))
                 for token in tokenizer.tokens
