@@ -25,6 +25,9 @@ class LanguageModelConfig:
     tokens: tuple[str, ...] = ("<blank>", "<eos>", *ENGLISH)
     token_kind: TokenKind = "characters"
     token_scores: tuple[float, ...] = ()
+    blank_id: int = 0
+    bos_id: int = 1
+    eos_id: int = 1
 
 
 class LanguageModel(Model):
@@ -43,7 +46,8 @@ class LanguageModel(Model):
     def tokenizer(self) -> Tokenizer:
         """The tokens of the configuration."""
         config = self.config
-        return Tokenizer(config.tokens, config.token_kind, config.token_scores)
+        ends = config.bos_id, config.eos_id
+        return Tokenizer(config.tokens, config.token_kind, config.token_scores, config.blank_id, *ends)
 
     @abstractmethod
     def forward(self, tokens: Tensor, token_lengths: Tensor | None = None) -> Tensor:

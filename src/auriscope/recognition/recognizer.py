@@ -21,8 +21,9 @@ ENGLISH = "ABCDEFGHIJKLMNOPQRSTUVWXYZ' "
 class RecognizerConfig:
     """What the configuration of every recogniser begins with: the sample rate, the features and the tokens.
 
-    ``tokens``, ``token_kind`` and ``token_scores`` are those of :class:`~auriscope.text.tokenizer.Tokenizer`;
-    by default the capital letters of English with apostrophe and space.
+    ``tokens``, ``token_kind`` and ``token_scores`` are those of :class:`~auriscope.text.tokenizer.Tokenizer`, as are
+    the numbers of CTC's blank and of a sentence's two ends; by default the capital letters of English with apostrophe
+    and space.
     """
 
     sample_rate: int = 16_000
@@ -30,6 +31,9 @@ class RecognizerConfig:
     tokens: tuple[str, ...] = ("<blank>", "<eos>", *ENGLISH)
     token_kind: TokenKind = "characters"
     token_scores: tuple[float, ...] = ()
+    blank_id: int = 0
+    bos_id: int = 1
+    eos_id: int = 1
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ class Recognizer(Model):
     def tokenizer(self) -> Tokenizer:
         """The tokens of the configuration."""
         config = self.config
-        return Tokenizer(config.tokens, config.token_kind, config.token_scores)
+        ends = config.bos_id, config.eos_id
+        return Tokenizer(config.tokens, config.token_kind, config.token_scores, config.blank_id, *ends)
 
     @property
     def max_seconds(self) -> float | None:
