@@ -48,10 +48,11 @@ def forward_variables(
     Returns:
         α (…, frames, states), and the utterances' log-likelihoods (…). Equations 19 to 21.
     """
+    origins, steps = _possible(transitions)
     alpha = emissions[..., 0, :] + start
     alphas = [alpha]
     for frame in range(1, emissions.shape[-2]):
-        arrived = (alpha[..., None] + transitions).logsumexp(-2) + emissions[..., frame, :]
+        arrived = (alpha[..., origins] + steps).logsumexp(-2) + emissions[..., frame, :]
         alpha = torch.where((frame < frame_lengths)[..., None], arrived, alpha)
         alphas.append(alpha)
     return torch.stack(alphas, -2), (alpha + end).logsumexp(-1)
@@ -62,13 +63,28 @@ def backward_variables(emissions: Tensor, transitions: Tensor, end: Tensor, fram
 
     Arguments as of :func:`forward_variables`. Behind an utterance's end β is ``end``. Equations 24 and 25.
     """
+    targets, steps = _possible(transitions.mT)
     beta = end.expand(emissions.shape[:-2] + end.shape[-1:])
     betas = [beta]
     for frame in range(emissions.shape[-2] - 1, 0, -1):
-        earlier = (transitions + (emissions[..., frame, :] + beta)[..., None, :]).logsumexp(-1)
+        earlier = ((emissions[..., frame, :] + beta)[..., targets] + steps).logsumexp(-2)
         beta = torch.where((frame < frame_lengths)[..., None], earlier, beta)
         betas.append(beta)
     return torch.stack(betas[::-1], -2)
+
+
+def _possible(transitions: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the states from which each state can be reached, and how likely each step is: most models have few.
+
+    ``transitions`` (…, states, states), from, to, give the origins (number, states) that any of the models has, and
+    the logarithms (…, number, states), -inf where a state has fewer or a model has not.
+    """
+    states = transitions.shape[-1]
+    possible = transitions.reshape(-1, states, states).isfinite().any(0)
+    number = max(1, int(possible.sum(0).max()))
+    # Sorted stably by being possible, so that the likeliest is the lowest state where two are as likely.
+    origins = possible.int().argsort(dim=0, descending=True, stable=True)[:number]
+    return origins, transitions.gather(-2, origins.expand(*transitions.shape[:-2], -1, -1))
 
 
 def state_posteriors(alphas: Tensor, betas: Tensor, likelihood: Tensor, frame_lengths: Tensor) -> Tensor:
@@ -84,9 +100,12 @@ def expected_transitions(
     """Compute how often each utterance went from one state to another, (…, states, states): equations 37 and 38."""
     frames = torch.arange(1, alphas.shape[-2], device=alphas.device)
     valid = (frames < frame_lengths[..., None])[..., None, None]
+    origins, steps = _possible(transitions)
     arrived = emissions[..., 1:, :] + betas[..., 1:, :] - likelihood[..., None, None]
-    each = alphas[..., :-1, :, None] + transitions[..., None, :, :] + arrived[..., None, :]
-    return torch.where(valid, each, -torch.inf).exp().sum(-3)
+    each = alphas[..., :-1, :][..., origins] + steps[..., None, :, :] + arrived[..., None, :]
+    counts = torch.where(valid, each, -torch.inf).exp().sum(-3)
+    dense = counts.new_zeros(counts.shape[:-2] + transitions.shape[-2:])
+    return dense.scatter_(-2, origins.expand_as(counts), counts)
 
 
 def viterbi(
@@ -97,11 +116,13 @@ def viterbi(
     Returns the states (…, frames) int64, behind the end the last one again, and the path's log-probability (…).
     Equations 32 to 35.
     """
+    sources, steps = _possible(transitions)
     delta = emissions[..., 0, :] + start
     stay = torch.arange(emissions.shape[-1], device=emissions.device)
     origins = []
     for frame in range(1, emissions.shape[-2]):
-        best, origin = (delta[..., None] + transitions).max(-2)
+        best, rank = (delta[..., sources] + steps).max(-2)
+        origin = sources.expand(*rank.shape[:-1], -1, -1).gather(-2, rank[..., None, :])[..., 0, :]
         inside = (frame < frame_lengths)[..., None]
         delta = torch.where(inside, best + emissions[..., frame, :], delta)
         origins.append(torch.where(inside, origin, stay))
