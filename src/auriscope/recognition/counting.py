@@ -7,7 +7,7 @@ Heafield et al., "Scalable Modified Kneser-Ney Language Model Estimation", ACL 2
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,8 @@ from auriscope.errors import AuriscopeError
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+_LEAST = 1e-99
+"""Stands for a probability of zero; ARPA files have its logarithm, -99."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,20 @@ class _Counted:
 
 
 def kneser_ney(
-    sentences: Sequence[Sequence[int]], num_units: int, order: int, end: int, prune: Sequence[int] = ()
+    sentences: Sequence[Sequence[int]],
+    num_units: int,
+    order: int,
+    end: int,
+    *,
+    prune: Sequence[int] = (),
+    never: Collection[int] = (),
 ) -> list[Table]:
     """Estimate a language model from sentences of unit numbers, which do not contain ``end``.
 
     Unit ``end`` begins and ends a sentence; its unigram is the probability of the end. ``prune`` gives for each length
     the highest count that is dropped, rising with the length, such as (0, 0, 1); unigrams are always kept. A unit that
-    never occurs gets its share of the uniform distribution that the unigrams are interpolated with.
+    never occurs gets its share of the uniform distribution that the unigrams are interpolated with, but those of
+    ``never``, which cannot.
 
     Raises ``AuriscopeError`` when there are no sentences, or too few n-grams for discounts.
     """
@@ -69,7 +78,8 @@ def kneser_ney(
         counted.append(_longer(text, left, counted[-1], length, num_units))
 
     tables: list[Table] = []
-    lower: Floats = np.full(num_units, 1.0 / num_units)
+    lower: Floats = np.full(num_units, 1.0 / (num_units - len(never)))
+    lower[list(never)] = 0.0
     for length, grams in enumerate(counted, start=1):
         following = counted[length] if length < order else None
         adjusted = _adjusted(grams, following, starts & (length > 1))
@@ -90,9 +100,9 @@ def kneser_ney(
             suffixes = counted[length - 2].at[grams.first + 1]
             probs = discounted / np.maximum(totals[groups], 1e-300) + weights[groups] * lower[suffixes]
             # What the shorter n-grams give away to this length is known only now.
-            tables[-1] = replace(tables[-1], backoffs=np.log(np.maximum(weights, 1e-300)))
+            tables[-1] = replace(tables[-1], backoffs=np.log(np.maximum(weights, _LEAST)))
             lower = probs
-        tables.append(Table(groups, grams.units, np.log(probs), np.zeros(len(probs))))
+        tables.append(Table(groups, grams.units, np.log(np.maximum(probs, _LEAST)), np.zeros(len(probs))))
     return _pruned(tables, [grams.counts for grams in counted], thresholds)
 
 

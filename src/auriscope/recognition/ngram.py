@@ -89,15 +89,10 @@ class NGram(LanguageModel, name="recognition/ngram"):
 
         Raises ``AuriscopeError`` when there are none.
         """
-        self.set_tables(
-            kneser_ney(
-                [self.tokenizer.encode(text) for text in texts],
-                len(self.tokenizer),
-                self.config.order,
-                self._end,
-                self.config.prune,
-            )
-        )
+        never = self.tokenizer.special_ids - {self._end, self.tokenizer.unknown_id}
+        sentences = [self.tokenizer.encode(text) for text in texts]
+        order, prune = self.config.order, self.config.prune
+        self.set_tables(kneser_ney(sentences, len(self.tokenizer), order, self._end, prune=prune, never=never))
         return self
 
     @property
@@ -113,14 +108,7 @@ class NGram(LanguageModel, name="recognition/ngram"):
             delattr(self, name)
         self._allocate(self.config.num_ngrams)
         for length, table in enumerate(tables, start=1):
-            log_probs = torch.from_numpy(table.log_probs).float()
-            if length == 1:
-                # What is no text is never written; the end of a sentence is.
-                log_probs[[number for number in self.tokenizer.special_ids if number != self._end]] = NEVER
-                unknown = self.tokenizer.unknown_id
-                if unknown is not None:
-                    log_probs[unknown] = float(table.log_probs[unknown])
-            self.get_buffer(f"log_probs_{length}").copy_(log_probs)
+            self.get_buffer(f"log_probs_{length}").copy_(torch.from_numpy(table.log_probs))
             if length < len(tables):
                 self.get_buffer(f"backoffs_{length}").copy_(torch.from_numpy(table.backoffs))
             if length > 1:
