@@ -14,20 +14,8 @@ from auriscope.text.pieces import PieceKind, read_sentencepiece, train_pieces
 from auriscope.text.tokenizer import BLANK, EOS, UNKNOWN, WORD_START, Tokenizer
 
 STEMS = [
-    "WATER",
-    "LIGHT",
-    "HOUSE",
-    "RIVER",
-    "UNDER",
-    "STONE",
-    "MORN",
-    "EVEN",
-    "HEART",
-    "WIND",
-    "SAIL",
-    "HARBOUR",
-    "LISTEN",
-    "SPEAK",
+    *("WATER", "LIGHT", "HOUSE", "RIVER", "UNDER", "STONE", "MORN"),
+    *("EVEN", "HEART", "WIND", "SAIL", "HARBOUR", "LISTEN", "SPEAK"),
 ]
 ENDINGS = ["", "S", "ED", "ING", "LESS", "NESS", "'S", "FUL", "LY"]
 

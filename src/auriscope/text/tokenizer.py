@@ -195,6 +195,9 @@ class Tokenizer:
             (token, -1e4 if number in self.special_ids else score)
             for number, (token, score) in enumerate(zip(self.tokens, self.scores, strict=True))
         ]
+        if self.unknown_id is None:
+            # Something must stand for what cannot be written, for that to be found out by its name.
+            return Segmenter(Unigram([*pairs, (UNKNOWN, -1e4)], unk_id=len(pairs)))
         return Segmenter(Unigram(pairs, unk_id=self.unknown_id))
 
 
