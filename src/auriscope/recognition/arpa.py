@@ -44,6 +44,7 @@ def write_arpa(model: NGram, path: str | Path) -> None:
     tokenizer = model.tokenizer
     names = [{" ": "<space>", UNKNOWN: _UNKNOWN}.get(token, token) for token in tokenizer.tokens]
     end = tokenizer.eos_id
+    assert end is not None
     written = [number for number in range(len(names)) if number not in tokenizer.special_ids]
     written += [number for number in (tokenizer.unknown_id,) if number is not None]
     tables = model.tables()
