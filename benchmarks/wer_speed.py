@@ -2,9 +2,9 @@
 
     python benchmarks/wer_speed.py [--sentences 2620] [--repeats 9]
 
-Needs ``AURISCOPE_CORPORA``: the references are sentences of ``libri_text``, the hypotheses the same with words
-left out, added and exchanged, at three rates. Both sides in one process, in turns; medians of the processor time, which what else
-runs on the machine disturbs less than the time of the clock.
+Needs ``AURISCOPE_CORPORA``: the references are sentences of ``libri_text``, the hypotheses the same with words left
+out, added and exchanged, at three rates. Both sides in one process, in turns; medians of the processor time, which what
+else runs on the machine disturbs less than the time of the clock.
 """
 
 from __future__ import annotations
