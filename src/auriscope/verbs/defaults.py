@@ -22,7 +22,7 @@ DEFAULT_SEPARATORS: dict[int, str] = {
 DEFAULT_RECOGNIZER = "recognition/conformer-ctc.en"
 """The shipped recogniser of English."""
 
-DEFAULT_LANGUAGE_MODELS: dict[str, str] = {DEFAULT_RECOGNIZER: "recognition/rnn-lm.en"}
+DEFAULT_LANGUAGE_MODELS: dict[str, str] = {DEFAULT_RECOGNIZER: "recognition/word-ngram.en"}
 """Address of a shipped recogniser to that of the shipped language model which it is decoded with."""
 
 PUBLISHED_RECOGNIZER = "hf://facebook/wav2vec2-base-960h"
