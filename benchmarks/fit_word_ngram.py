@@ -2,8 +2,8 @@
 
     python benchmarks/fit_word_ngram.py [--order 3] [--prune 0 1 1] [--min-count 2] [--out FOLDER]
 
-On the texts of libri_text (chapters held out, see data/texts.py) and the transcripts of the train splits. Its perplexity
-is over the words that it knows and the ends of sentences, in the chapters held out and the transcripts of test splits.
+On the texts of libri_text (chapters held out, see data/texts.py) and the transcripts of the train splits. Perplexity
+is over the words it knows and the ends of sentences, in the chapters held out and the transcripts of test splits.
 ``--out`` writes it, by default where ``transcribe`` finds it. Needs the real data in AURISCOPE_CORPORA.
 """
 
