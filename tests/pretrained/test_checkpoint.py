@@ -14,8 +14,9 @@ import torch
 
 from auriscope.errors import AuriscopeError, CheckpointError
 from auriscope.pretrained import Model, ModelCard, load_pretrained, save_pretrained
+from auriscope.separation.dprnn import DPRNN
 
-FIXTURE = Path(__file__).parent / "fixtures" / "format-1"
+FIXTURES = Path(__file__).parent / "fixtures"
 
 
 def _edit_config(folder: Path, **changes: Any) -> None:
@@ -193,7 +194,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "config binary": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00\x80"), "not valid JSON"),
     "config nested": (lambda f: (f / "config.json").write_text("[" * 100_000), "not valid JSON"),
     "config a list": (lambda f: (f / "config.json").write_text("[1, 2]"), "JSON object"),
-    "later format": (lambda f: _edit_config(f, format_version=2), "format_version is 2, .* reads 1"),
+    "later format": (lambda f: _edit_config(f, format_version=3), "format_version is 3, .* reads 1 to 2"),
     "no format": (lambda f: _edit_config(f, format_version="remove"), "format_version is None"),
     "true format": (lambda f: _edit_config(f, format_version=True), "format_version is True"),
     "no architecture": (lambda f: _edit_config(f, architecture="remove"), "'architecture' is missing"),
@@ -270,16 +271,54 @@ def test_a_device_that_does_not_exist(folder: Path, device: str) -> None:
         load_pretrained(folder, device=device)
 
 
-def test_a_checkpoint_of_format_1_loads() -> None:
-    """Files that the first version wrote; they never change, and every later version must load them."""
-    loaded = load_pretrained(FIXTURE)
+def test_eight_bits_keep_every_row_within_a_half_step(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = DPRNN.from_config({**DPRNN.Tiny, "bottleneck_channels": 32, "hidden_size": 16}).eval()
+    save_pretrained(model, tmp_path / "small", eight_bit=True)
+    save_pretrained(model, tmp_path / "half", half=True)
+    loaded = load_pretrained(tmp_path / "small")
+    stored = safetensors.torch.load_file(tmp_path / "small" / "model.safetensors")
+    in_eight_bits = {name for name, tensor in stored.items() if tensor.dtype == torch.int8}
+    assert in_eight_bits
+    for name, tensor in model.state_dict().items():
+        own = loaded.state_dict()[name]
+        if name in in_eight_bits:
+            assert tensor.dim() > 1
+            rows, step = (own - tensor).flatten(1).abs().amax(1), tensor.flatten(1).abs().amax(1) / 127
+            assert (rows <= 0.501 * step).all()
+        else:
+            assert torch.equal(own, tensor.half().float())
+    assert json.loads((tmp_path / "small" / "config.json").read_text())["format_version"] == 2
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("small", "half")]
+    assert sizes[0] < 0.75 * sizes[1]
+
+
+def test_scales_that_are_not_those_of_the_rows_are_refused(tmp_path: Path) -> None:
+    model = DPRNN.from_config({**DPRNN.Tiny, "bottleneck_channels": 32, "hidden_size": 16})
+    save_pretrained(model, tmp_path, eight_bit=True)
+    ending = ".row_scales"
+
+    def shorten(tensors: dict[str, torch.Tensor]) -> None:
+        name = next(name for name in tensors if name.endswith(ending))
+        tensors[name] = tensors[name][:-1].clone()
+
+    _edit_tensors(tmp_path, shorten)
+    with pytest.raises(CheckpointError, match="are no scales of its rows"):
+        load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_checkpoint_of_every_format_loads(number: int) -> None:
+    """Files that earlier versions wrote; they never change, and every later version must load them."""
+    fixture = FIXTURES / f"format-{number}"
+    loaded = load_pretrained(fixture)
     assert loaded.name == "separation/dprnn"
     assert loaded.config.sample_rate == 8000
-    expected = json.loads((FIXTURE / "expected.json").read_text())
+    expected = json.loads((fixture / "expected.json").read_text())
     mixture = torch.sin(0.01 * torch.arange(expected["num_samples"])[None] ** 1.2)
     with torch.no_grad():
         estimates = loaded(mixture)
     torch.testing.assert_close(
         estimates[0, :, :: expected["step"]], torch.tensor(expected["estimates"]), rtol=1e-3, atol=1e-5
     )
-    assert ModelCard.read(FIXTURE).licence == "Apache-2.0"
+    assert ModelCard.read(fixture).licence == "Apache-2.0"

@@ -37,25 +37,44 @@ from auriscope.pretrained.model import Model, model_class
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def save_pretrained(model: Model, folder: str | Path, card: ModelCard | None = None, half: bool = False) -> None:
+_SCALES = ".row_scales"
+"""Ending of the names of the tensors by which the rows of others are multiplied."""
+_FEW = 1024
+"""Tensors of fewer values are not worth eight bits."""
+
+
+def save_pretrained(
+    model: Model,
+    folder: str | Path,
+    card: ModelCard | None = None,
+    half: bool = False,
+    eight_bit: bool = False,
+) -> None:
     """Write a model into ``folder``: configuration, weights, their checksum, and the card when one is given.
 
     Everything is written into a folder aside, flushed to the disk, and renamed into place: a reader finds the old
     checkpoint or the new one. Other files that lie in an existing folder stay. ``half=True`` stores the weights in
     float16, half the size, and loading gives float32 back; a tensor that float16 cannot hold is stored as it is.
+    ``eight_bit=True`` stores matrices and larger tensors as whole numbers from -127 to 127 with a scale for each row, a
+    quarter of the size, and everything else as ``half`` does.
     Raises ``CheckpointError`` when the folder cannot be written.
     """
     folder = Path(folder)
-    tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if eight_bit and tensor.dtype == torch.float32 and tensor.dim() > 1 and tensor.numel() >= _FEW:
+            tensors[name], tensors[name + _SCALES] = _rows_in_eight_bits(tensor.detach().cpu())
+        else:
+            tensors[name] = _stored(tensor, half or eight_bit)
     weights = safetensors.torch.save(tensors, metadata={"format": "pt"})
     config = {
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSION if eight_bit else 1,
         "auriscope_version": auriscope.__version__,
         "architecture": model.name,
         "config": dataclasses.asdict(model.config),
         "sample_rate": getattr(model.config, "sample_rate", None),
         "num_parameters": model.num_parameters,
-        "weights_dtype": "float16" if half else "float32",
+        "weights_dtype": "int8" if eight_bit else "float16" if half else "float32",
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     contents = {WEIGHTS_NAME: weights, CONFIG_NAME: (json.dumps(config, indent=2) + "\n").encode()}
@@ -109,6 +128,24 @@ def _stored(tensor: Tensor, half: bool) -> Tensor:
     return tensor
 
 
+def _rows_in_eight_bits(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """Whole numbers in the tensor's shape, and the scale (rows,) of each of its rows."""
+    rows = tensor.flatten(1)
+    scales = (rows.abs().amax(1) / 127.0).clamp(min=torch.finfo(torch.float32).tiny)
+    return (rows / scales[:, None]).round().to(torch.int8).reshape(tensor.shape), scales
+
+
+def _in_full(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, those in eight bits multiplied by the scales of their rows."""
+    found = {name: tensor for name, tensor in tensors.items() if not name.endswith(_SCALES)}
+    for name in tensors.keys() - found.keys():
+        scales, stored = tensors[name], found.get(name.removesuffix(_SCALES))
+        if stored is None or stored.dim() < 2 or scales.shape != stored.shape[:1]:
+            raise CheckpointError(f"{path}: {name!r} are no scales of its rows; copy or download it again")
+        found[name.removesuffix(_SCALES)] = stored.float() * scales.reshape(-1, *[1] * (stored.dim() - 1))
+    return found
+
+
 def _write_folder(folder: Path, contents: dict[str, bytes]) -> None:
     """Make ``folder`` hold the contents, keeping a former folder's other files, by renaming a finished folder."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +191,7 @@ def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
             f"{path}: its SHA-256 is not that of {CONFIG_NAME}: truncated or altered; copy or download it again"
         )
     try:
-        return safetensors.torch.load(data)
+        return _in_full(safetensors.torch.load(data), path)
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: not a valid safetensors file; copy or download it again") from error
 

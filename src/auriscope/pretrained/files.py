@@ -8,7 +8,8 @@ from typing import Any
 
 from auriscope.errors import CheckpointError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of what is written with weights in eight bits; without, it is still 1, which every version reads."""
 """The layout that this version writes; files of every earlier one are read."""
 
 CONFIG_NAME = "config.json"
@@ -33,7 +34,7 @@ def is_own(folder: Path) -> bool:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read and check ``config.json``: the keys of format 1, each of its type.
+    """Read and check ``config.json``: the keys of a checkpoint, each of its type.
 
     ``format_version`` int, ``architecture`` str, ``config`` dict, ``weights_sha256`` str (64 hexadecimal digits),
     ``num_parameters`` int, and ``sample_rate`` int in hertz or null. Raises ``CheckpointError``.
@@ -43,9 +44,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder}: there is no such folder")
     config = read_json(path)
     version = config.get("format_version")
-    if version != FORMAT_VERSION or isinstance(version, bool):
+    if version not in range(1, FORMAT_VERSION + 1) or isinstance(version, bool):
         raise CheckpointError(
-            f"{path}: format_version is {version!r}, and this auriscope reads {FORMAT_VERSION}; "
+            f"{path}: format_version is {version!r}, and this auriscope reads 1 to {FORMAT_VERSION}; "
             "a newer auriscope may read it"
         )
     kinds: dict[str, type] = {"architecture": str, "config": dict, "weights_sha256": str, "num_parameters": int}

@@ -46,7 +46,7 @@ class ShippedModel:
     further sets for the card, of which only the test split is measured. ``gpu`` are changes to the recipe where there
     is a GPU, which wants larger batches; ``separators`` are those whose tracks a quality model is trained on and
     measured with. ``licence`` is that of the weights where the data ask for another than the list's; ``limits`` are
-    what the card warns of.
+    what the card warns of. ``eight_bit`` stores the weights in a quarter of the size.
     """
 
     recipe: str
@@ -59,6 +59,7 @@ class ShippedModel:
     gpu: tuple[str, ...] = ()
     separators: tuple[str, ...] = ()
     lower_is_better: bool = False
+    eight_bit: bool = False
     licence: str | None = None
     limits: tuple[str, ...] = (
         "Trained on read speech and short commands of a few hundred talkers, mostly English, at 16 kHz.",
@@ -149,7 +150,7 @@ def improve_one(name: str, shipped: ShippedList, minutes: float, place: Place) -
     facts = load_tree(weights)["facts"]
     stage = run / "stages" / f"{int(facts['step']):08d}"
     if not stage.exists():
-        candidate.save_pretrained(stage, half=True)
+        candidate.save_pretrained(stage, half=True, eight_bit=model.eight_bit)
     valid = _figures(stage, model, "valid")
     if not _better(valid, folder, model):
         _say(f"{name}: {_told(valid)}; the shipped weights are as good and stay")
@@ -236,7 +237,7 @@ def _ship(
         curve=CURVE,
         limits=model.limits,
     )
-    candidate.save_pretrained(folder, card=card, half=True)
+    candidate.save_pretrained(folder, card=card, half=True, eight_bit=model.eight_bit)
     for drawn, kept in (("curves.png", CURVE), ("valid.csv", "curve.csv")):
         if (run / drawn).exists():
             shutil.copyfile(run / drawn, folder / kept)
