@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint docs bench shipped leaderboard
+.PHONY: help install demo test lint docs bench shipped leaderboard recognisers
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -78,3 +78,12 @@ leaderboard: install ## train every separation system on the same audio and comp
 	  --set $(CORPUS)-clean --out comparison
 	mkdir -p docs/systems/leaderboard
 	cp comparison/*.csv comparison/*.png comparison/leaderboard.md docs/systems/leaderboard/
+
+# The recognisers of the comparison, likewise.
+RECOGNISERS := mean-context las transformer blstm-ctc joint
+SPOKEN ?= digits
+recognisers: install ## train every recogniser on the same speech (SPOKEN=digits or libri-mini) and compare them
+	for system in $(RECOGNISERS); do \
+	  $(BIN)/auriscope train recipes/recognition/$$system-$(SPOKEN).yaml || exit 1; \
+	done
+	$(BIN)/python benchmarks/asr_systems.py --recipes $(SPOKEN)
