@@ -46,7 +46,8 @@ class ShippedModel:
     further sets for the card, of which only the test split is measured. ``gpu`` are changes to the recipe where there
     is a GPU, which wants larger batches; ``separators`` are those whose tracks a quality model is trained on and
     measured with. ``licence`` is that of the weights where the data ask for another than the list's; ``limits`` are
-    what the card warns of. ``eight_bit`` stores the weights in a quarter of the size.
+    what the card warns of. ``eight_bit`` stores the weights in a quarter of the size. A recogniser's figures are those
+    with the ``language_model`` at this address.
     """
 
     recipe: str
@@ -60,6 +61,7 @@ class ShippedModel:
     separators: tuple[str, ...] = ()
     lower_is_better: bool = False
     eight_bit: bool = False
+    language_model: str | None = None
     licence: str | None = None
     limits: tuple[str, ...] = (
         "Trained on read speech and short commands of a few hundred talkers, mostly English, at 16 kHz.",
@@ -195,7 +197,9 @@ def _figures(stage: Path, model: ShippedModel, split: str) -> dict[str, float]:
     figures: dict[str, float] = {}
     sets = [*model.floors, *(name for floors in model.more_floors.values() for name in floors)]
     for name in dict.fromkeys([*sets, *(model.test_sets if split == "test" else ())]):
-        result = evaluate(str(stage), name, split=split, separators=model.separators)
+        result = evaluate(
+            str(stage), name, split=split, separators=model.separators, language_model=model.language_model
+        )
         figures |= {
             f"{key} {name} {split}": figure.value for key, figure in result.figures.items() if figure.value is not None
         }
