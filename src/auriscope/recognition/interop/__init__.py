@@ -8,17 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from auriscope.pretrained.foreign import Foreign
-from auriscope.recognition.interop import transformers
+from auriscope.recognition.interop import speechbrain, transformers
 
 __all__ = ["FILE_PATTERNS", "Foreign", "recognise"]
 
-FILE_PATTERNS = transformers.FILE_PATTERNS
+FILE_PATTERNS = (*transformers.FILE_PATTERNS, *speechbrain.FILE_PATTERNS)
 """The files of the checkpoints that :func:`recognise` knows."""
 
 
 def recognise(path: Path) -> Foreign | None:
-    """Read another toolkit's recogniser from a folder; None where it is none that is known.
+    """Read another toolkit's recogniser from a folder, or SpeechBrain's language model from its file beside one.
 
-    Raises ``CheckpointError`` for one that is damaged, not whole, or of a model that cannot be loaded.
+    None where it is none that is known. Raises ``CheckpointError`` for one that is damaged, not whole, or of a model
+    that cannot be loaded.
     """
-    return transformers.recognise(path) if path.is_dir() else None
+    found = transformers.recognise(path) if path.is_dir() else None
+    return speechbrain.recognise(path) if found is None else found
