@@ -14,7 +14,10 @@ from auriscope.errors import AuriscopeError, CheckpointError
 from auriscope.pretrained import load_pretrained
 from auriscope.pretrained.model import config_from_values
 from auriscope.recognition import GMMHMM, GMMHMMConfig
+from auriscope.recognition.decoding import decode
 from auriscope.recognition.gmmhmm import DIGITS
+from auriscope.recognition.long import LongConfig, transcribe_waveform
+from auriscope.recognition.ngram import WordNGram
 
 RATE = 16_000
 WORDS = ("UP", "DOWN", "FLAT")
@@ -187,6 +190,20 @@ def test_words_between_pauses_are_transcribed_with_their_times(model):
     assert single.words[0].start_seconds == 0.0
     assert single.words[0].end_seconds == pytest.approx(int(lengths[0]) / RATE)
     assert model.transcribe(torch.zeros(1, 0))[0].text == ""
+    # So it is where every other recogniser is decoded, and over recordings of any length.
+    decoded = decode(model, batch, torch.tensor([len(recording), 9000, 0]))
+    assert [found[0].text for found in decoded] == [several.text, "", ""]
+    blocks = [block.numpy() for block in recording.split(1000)]
+    transcript = transcribe_waveform(blocks, model, config=LongConfig(voice=None))  # tones are no voices
+    assert transcript.text == several.text
+    assert transcript.words[2].start_seconds == pytest.approx(starts[2], abs=0.08)
+
+
+def test_it_takes_no_language_model_and_has_no_tokens(model):
+    with pytest.raises(AuriscopeError, match="takes no language model"):
+        decode(model, torch.zeros(1, 8000), language_model=WordNGram.from_config(WordNGram.Tiny))
+    with pytest.raises(AuriscopeError, match="has no tokens"):
+        _ = model.tokenizer
 
 
 @pytest.mark.corpora

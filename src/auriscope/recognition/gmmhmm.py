@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from auriscope.errors import AuriscopeError
-from auriscope.pretrained.model import Model
 from auriscope.recognition.decoding.hypothesis import Hypothesis
 from auriscope.recognition.hmm import (
     GaussianHMMs,
@@ -32,9 +31,11 @@ from auriscope.recognition.hmm import (
     viterbi,
 )
 from auriscope.recognition.pauses import PauseConfig, PauseFinder
+from auriscope.recognition.recognizer import Encoded, Recognizer
 from auriscope.recognition.words import Word
 from auriscope.signal.features import FeatureConfig, Features
 from auriscope.signal.levels import is_silent
+from auriscope.text.tokenizer import Tokenizer
 
 DIGITS = ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE")
 _PAUSES = PauseConfig(min_seconds=0.2)
@@ -95,8 +96,11 @@ class FeatureBatch(NamedTuple):
     labels: Tensor
 
 
-class GMMHMM(Model, name="recognition/gmm-hmm"):
-    """Waveforms (batch, time) to the log-likelihoods (batch, words) of each word."""
+class GMMHMM(Recognizer, name="recognition/gmm-hmm"):
+    """Waveforms (batch, time) to the log-likelihoods (batch, words) of each word.
+
+    It is a recogniser without tokens: decoding it is :meth:`transcribe`.
+    """
 
     Config = GMMHMMConfig
     Tiny: ClassVar[dict[str, Any]] = {
@@ -108,15 +112,15 @@ class GMMHMM(Model, name="recognition/gmm-hmm"):
         "iterations": 1,
         "final_iterations": 1,
     }
-    unexportable: ClassVar[str] = "the number of frames is data"
     fitted: ClassVar[bool] = True
+    decodes_itself: ClassVar[bool] = True
 
     log_weights: Tensor
     means: Tensor
     variances: Tensor
-    start: Tensor
-    transitions: Tensor
-    end: Tensor
+    log_start: Tensor
+    log_transitions: Tensor
+    log_end: Tensor
 
     def __init__(self, config: GMMHMMConfig) -> None:
         super().__init__(config)
@@ -148,16 +152,33 @@ class GMMHMM(Model, name="recognition/gmm-hmm"):
         self.register_buffer("log_weights", torch.zeros(*shape, config.num_mixtures))
         self.register_buffer("means", torch.zeros(*shape, config.num_mixtures, dim))
         self.register_buffer("variances", torch.zeros(*shape, config.num_mixtures, dim))
-        self.register_buffer("start", torch.zeros(shape))
-        self.register_buffer("transitions", torch.zeros(*shape, config.num_states))
-        self.register_buffer("end", torch.zeros(shape))
+        self.register_buffer("log_start", torch.zeros(shape))
+        self.register_buffer("log_transitions", torch.zeros(*shape, config.num_states))
+        self.register_buffer("log_end", torch.zeros(shape))
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """There is none, as it knows whole words alone: ``AuriscopeError``."""
+        raise AuriscopeError(f"{self.name} has no tokens: it hears one word at a time, of {len(self.config.words)}")
+
+    def features(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Cepstra and derivatives (batch, frames, dim), under the first of the warps, and frame lengths (batch,)."""
+        lengths = _checked(waveform, lengths)
+        rows = torch.arange(len(waveform), device=waveform.device)
+        return self._features(waveform, lengths, rows, self.config.warps[0])
+
+    def encode_features(self, features: Tensor, frame_lengths: Tensor) -> Encoded:
+        """Nothing encodes them: the states are the features."""
+        return Encoded(features, frame_lengths, self.config.hop_length / self.config.sample_rate)
 
     @property
     def models(self) -> GaussianHMMs:
         """The words' models; ``AuriscopeError`` before :meth:`fit`."""
         if not self.variances.any():
             raise AuriscopeError(f"{self.name} has not been fitted: call fit, or load a fitted model")
-        return GaussianHMMs(self.log_weights, self.means, self.variances, self.start, self.transitions, self.end)
+        return GaussianHMMs(
+            self.log_weights, self.means, self.variances, self.log_start, self.log_transitions, self.log_end
+        )
 
     @torch.no_grad()
     def batches(self, waveform: Tensor, lengths: Tensor | None, labels: Tensor) -> list[FeatureBatch]:
@@ -216,8 +237,10 @@ class GMMHMM(Model, name="recognition/gmm-hmm"):
             if finished:
                 break
             models = split(models, config.num_mixtures)
-        for name in ("log_weights", "means", "variances", "start", "transitions", "end"):
+        for name in ("log_weights", "means", "variances"):
             getattr(self, name).copy_(getattr(models, name))
+        for name in ("start", "transitions", "end"):
+            getattr(self, f"log_{name}").copy_(getattr(models, name))
         return self
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -242,10 +265,8 @@ class GMMHMM(Model, name="recognition/gmm-hmm"):
 
         Behind an utterance's end its last state is repeated; a frame lasts ``hop_length`` samples.
         """
-        lengths = _checked(waveform, lengths)
         own = self.models.select(labels)
-        rows = torch.arange(len(waveform), device=waveform.device)
-        features, frame_lengths = self._features(waveform, lengths, rows, self.config.warps[0])
+        features, frame_lengths = self.features(waveform, lengths)
         emissions = own.component_log_densities(features).logsumexp(-1).double()
         end = self._ends(own.end, frame_lengths[:, None])
         states, _ = viterbi(emissions, own.start.double(), own.transitions.double(), end, frame_lengths)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from torch.nn import functional as F
 
 from auriscope.pretrained.model import Model
 from auriscope.text.tokenizer import Tokenizer, TokenKind
+
+if TYPE_CHECKING:
+    from auriscope.recognition.decoding.hypothesis import Hypothesis
 
 ENGLISH = "ABCDEFGHIJKLMNOPQRSTUVWXYZ' "
 
@@ -64,6 +67,8 @@ class Recognizer(Model):
     has_decoder: bool = False
     maskable: bool = True
     """Whether padding changes nothing; other models are batched by equal length only."""
+    decodes_itself: ClassVar[bool] = False
+    """Whether there is no search over tokens to be done, as :meth:`transcribe` says it all."""
     unexportable: ClassVar[str] = "the number of frames and tokens is data"
 
     @cached_property
@@ -77,6 +82,10 @@ class Recognizer(Model):
     def max_seconds(self) -> float | None:
         """The longest recording that is taken at once; None: any."""
         return None
+
+    def transcribe(self, waveform: Tensor, lengths: Tensor | None = None) -> list[Hypothesis]:
+        """Transcribe waveforms (batch, time), of a model that ``decodes_itself``."""
+        raise NotImplementedError(f"{self.name} does not decode itself: use decode")
 
     @abstractmethod
     def features(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:

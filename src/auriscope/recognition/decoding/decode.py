@@ -68,6 +68,8 @@ def decode(
     lengths = torch.full((batch,), time) if lengths is None else lengths
     if len(lengths) != batch:
         raise ValueError(f"{len(lengths)} lengths do not fit {batch} recordings")
+    if recognizer.decodes_itself and not (language_model is None and word_language_model is None):
+        raise AuriscopeError(f"{recognizer.name} takes no language model: it hears one word at a time")
     found: list[list[Hypothesis]] = []
     groups: dict[int, list[int]] = {}
     shortest = math.ceil(SHORTEST_SECONDS * recognizer.config.sample_rate)
@@ -79,6 +81,11 @@ def decode(
     for numbers in groups.values():
         rows = torch.tensor(numbers, device=waveform.device)
         own = lengths.to(waveform.device)[rows]
+        if recognizer.decodes_itself:
+            heard = recognizer.transcribe(waveform[rows, : int(own.max())], own)
+            for number, hypothesis in zip(numbers, heard, strict=True):
+                found[number] = [hypothesis]
+            continue
         with _evaluating(recognizer):
             encoded = recognizer.encode(waveform[rows, : int(own.max())], own if recognizer.maskable else None)
         results = decode_encoded(
