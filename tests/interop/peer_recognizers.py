@@ -30,7 +30,7 @@ num_decoder_layers: 2
 d_ffn: 48
 transformer_dropout: 0.0
 activation: !name:torch.nn.GELU
-output_neurons: 50
+output_neurons: 40
 blank_index: 0
 label_smoothing: 0.1
 pad_index: 0
@@ -108,7 +108,7 @@ dnn_blocks: 2
 dnn_neurons: 20
 emb_size: 10
 dec_neurons: 16
-output_neurons: 50
+output_neurons: 40
 blank_index: 0
 bos_index: 0
 eos_index: 0
@@ -210,7 +210,7 @@ def train_tokenizer(path: Path, *, has_ends: bool) -> None:
     numbers = {"bos_id": 1, "eos_id": 2} if has_ends else {"bos_id": -1, "eos_id": -1}
     with path.open("wb") as file:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(SENTENCES * 5), model_writer=file, vocab_size=50, model_type="unigram", unk_id=0,
+            sentence_iterator=iter(SENTENCES * 5), model_writer=file, vocab_size=40, model_type="unigram", unk_id=0,
             pad_id=-1, minloglevel=2, **numbers,
         )  # fmt: skip
 
@@ -254,7 +254,7 @@ def main(folder: Path) -> None:
         waveforms = [0.2 * torch.sin(900 * moment * (1 + moment))[None] + 0.01 * torch.randn(1, 16_000)]
         waveforms.append(0.1 * torch.randn(1, 7777).cumsum(1) / 20)
         saved = {"waveforms": waveforms, "states": [], "ctc": [], "decoder": [], "texts": [], "tokens": []}
-        tokens = torch.tensor([[made["bos_index"], 5, 17, 33, 8, 21, 49]])
+        tokens = torch.tensor([[made["bos_index"], 5, 17, 33, 8, 21, 39]])
         network = asr.hparams.asr_model
         for waveform in waveforms:
             states = asr.encode_batch(waveform, torch.ones(1))

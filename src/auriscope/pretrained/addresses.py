@@ -5,6 +5,7 @@
 ``runs/dprnn/exported``                   a folder written by ``save_pretrained``
 ``models/sepformer-wsj02mix``             a folder or file of another toolkit that a room's ``interop`` recognises
 ``hf://owner/name`` or ``...@revision``   a repository of the Hugging Face hub that holds such a folder
+``hf://owner/name/lm.ckpt``               one of its files that is a model by itself
 ``separation/dprnn``                      an architecture: it has no weights, and loads only with ``random_weights``
 ========================================  ==========================================================================
 
@@ -47,7 +48,7 @@ ROOMS = (
 WEIGHTS = Path(__file__).parent / "weights"
 """Where the shipped weights lie, as ``<room>/<system>.<name>/``."""
 
-_HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+_HUB = re.compile(r"hf://(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>\w[\w.-]*))?(?:@(?P<revision>[\w./-]+))?")
 _ARCHITECTURE = re.compile(r"[a-z]\w*/[a-z][\w-]*")
 _SHIPPED = re.compile(r"(?P<architecture>[a-z]\w*/[a-z][\w-]*)\.[\w-][\w.-]*")
 
@@ -245,7 +246,7 @@ def _download(address: str, offline: bool) -> Path:
     match = _HUB.fullmatch(address)
     if match is None:
         raise CheckpointError(
-            f"{address}: not an address of the hub; write hf://owner/name or hf://owner/name@revision"
+            f"{address}: not an address of the hub; write hf://owner/name, with @revision or /file if need be"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -265,11 +266,16 @@ def _download(address: str, offline: bool) -> Path:
 
     try:
         folder = bring(FILE_NAMES)
-        if is_own(folder):
+        if match["file"] is None and is_own(folder):
             return folder
         # Many repositories hold the same weights twice; the safe spelling of them has just come.
         twice = "pytorch_model.bin" if (folder / WEIGHTS_NAME).is_file() else None
-        return bring(pattern for pattern in _foreign_patterns() if pattern != twice)
+        folder = bring(pattern for pattern in _foreign_patterns() if pattern != twice)
+        if match["file"] is None:
+            return folder
+        if not (folder / match["file"]).is_file():
+            raise CheckpointError(f"{address}: the repository has no {match['file']}, or it is not a model's")
+        return folder / match["file"]
     except RevisionNotFoundError as error:
         raise CheckpointError(f"{address}: the repository has no revision {revision!r}") from error
     except RepositoryNotFoundError as error:
