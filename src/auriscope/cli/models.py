@@ -98,18 +98,23 @@ def _shipped() -> list[dict[str, Any]]:
 
 def _architectures() -> list[dict[str, Any]]:
     """List every architecture with the size of its default configuration, which is the paper's."""
+    from auriscope.errors import AuriscopeError
     from auriscope.pretrained import list_architectures, model_class
 
     entries: list[dict[str, Any]] = []
     for name in list_architectures():
-        model = model_class(name).from_config({})
+        cls = model_class(name)
+        try:
+            num_parameters = cls.from_config({}).num_parameters
+        except AuriscopeError:  # a library that it needs is not installed, which the list need not know
+            num_parameters = None
         entries.append(
             {
                 "address": name,
                 "room": name.split("/")[0],
                 "shipped": False,
-                "num_parameters": model.num_parameters,
-                "sample_rate": getattr(model.config, "sample_rate", None),
+                "num_parameters": num_parameters,
+                "sample_rate": getattr(cls.Config(), "sample_rate", None),
                 "licence": None,
                 "metrics": {},
             }
@@ -135,6 +140,7 @@ def _print_table(entries: list[dict[str, Any]]) -> None:
         rate = f"{entry['sample_rate'] / 1000:g} kHz" if entry["sample_rate"] else ""
         figures = "\n".join(f"{name}: {value:.4g}" for name, value in entry["metrics"].items())
         licence = entry["licence"] or ("not stated" if "architecture" in entry else "architecture only")
+        size = "" if entry["num_parameters"] is None else f"{entry['num_parameters']:,}"
         what = [entry["architecture"], str(entry["num_sources"] or "")] if described else []
-        table.add_row(printable(entry["address"]), *what, f"{entry['num_parameters']:,}", rate, licence, figures)
+        table.add_row(printable(entry["address"]), *what, size, rate, licence, figures)
     Console().print(table, markup=False)
