@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import types
@@ -14,8 +15,12 @@ import pytest
 import soundfile
 import torch
 
+from auriscope.data.synthetic import voice
 from auriscope.errors import AuriscopeError
+from auriscope.pretrained import load
+from auriscope.pretrained.card import ModelCard
 from auriscope.quality import SiSnrEstimator
+from auriscope.recognition import ConformerCTC
 from auriscope.separation import ConvTasNet
 from auriscope.verbs.batch import Progress, expand_inputs
 from auriscope.verbs.listen import ListenResult, listen
@@ -56,7 +61,9 @@ def hear(estimator: SiSnrEstimator, tmp_path: Path) -> Callable[..., list[Listen
     """Listen with the models of this module, into ``tmp_path / "out"``."""
 
     def run(inputs: Any, **options: Any) -> list[ListenResult]:
-        return listen(inputs, tmp_path / "out", **{"model": Split(), "quality_model": estimator, **options})
+        return listen(
+            inputs, tmp_path / "out", **{"model": Split(), "quality_model": estimator, "recognizer": False, **options}
+        )
 
     return run
 
@@ -206,3 +213,87 @@ def test_results_come_one_by_one_in_order(hear: Callable[..., Any], tmp_path: Pa
     assert seen == results
     assert [result.input for result in results] == [str(path) for path in paths]
     assert [result.error is None for result in results] == [True, False, True]
+
+
+@pytest.fixture(scope="module")
+def recognizers(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two recognisers of random weights that write much."""
+    folders = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        model = ConformerCTC.from_config({**ConformerCTC.Tiny, "sample_rate": RATE})
+        model.head.weight.data.mul_(40.0)
+        card = ModelCard("Random", "Of nothing.", "CC0-1.0", metrics={"word_error_percent nothing": 99.4})
+        folders.append(tmp_path_factory.mktemp("models") / f"recognizer-{seed}")
+        model.save_pretrained(folders[-1], card=card)
+    return folders
+
+
+def voices(path: Path) -> Path:
+    """Two voices, one after the other."""
+    parts = [voice(speaker, 0, seconds=3.0, sample_rate=RATE) for speaker in (1, 2)]
+    soundfile.write(path, np.concatenate(parts), RATE, subtype="FLOAT")
+    return path
+
+
+def test_what_each_talker_says_is_written_down(
+    hear: Callable[..., Any], recognizers: list[Path], tmp_path: Path
+) -> None:
+    (result,) = hear(voices(tmp_path / "talk.wav"), recognizer=recognizers[0])
+    assert result.error is None
+    assert result.recognizer == str(recognizers[0])
+    assert any(track.text for track in result.tracks)
+    values = json.loads(Path(result.report).with_suffix(".json").read_text())
+    for track, written in zip(result.tracks, values["tracks"], strict=True):
+        assert written["text"] == track.text == " ".join(word.word for word in track.words)
+        assert written["words"] == [dataclasses.asdict(word) for word in track.words]
+        for word in track.words:
+            # A word is said in a turn, give or take what is kept before and after it.
+            assert any(turn.start_seconds - 1.6 < word.start_seconds < turn.end_seconds + 1.6 for turn in track.turns)
+            assert 0.0 <= word.start_seconds <= word.end_seconds <= 6.0
+    assert f"--recognizer {recognizers[0]}" in values["command"]
+    page = Path(result.report).read_text()
+    assert "What is said" in page
+    assert "expect a word error of 99 % (nothing)" in page
+    assert page.count("data-from=") == sum(len(track.words) for track in result.tracks)
+
+
+def test_another_recogniser_is_noticed(
+    hear: Callable[..., Any], addresses: dict[str, Path], recognizers: list[Path], tmp_path: Path
+) -> None:
+    path = voices(tmp_path / "talk.wav")
+
+    def again(recognizer: Any) -> ListenResult:
+        # One talker is given back as they are, so that there is a voice to be heard.
+        (result,) = hear(path, **{**addresses, "model": None}, speakers=1, recognizer=recognizer)
+        assert result.error is None
+        return result
+
+    first = again(recognizers[0])
+    second = again(recognizers[0])
+    assert (first.resumed, second.resumed) == (False, True)
+    assert second.tracks == first.tracks
+    other = again(recognizers[1])
+    assert not other.resumed
+    assert [track.text for track in other.tracks] != [track.text for track in first.tracks]
+    none = again(False)
+    assert not none.resumed
+    assert [track.text for track in none.tracks] == [None]
+    assert "What is said" not in Path(none.report).read_text()
+    # One that is handed in cannot be known again.
+    model = load(recognizers[0])
+    assert not again(model).resumed
+    assert not again(model).resumed
+
+
+def test_a_recogniser_that_is_none_costs_no_work(hear: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(AuriscopeError, match="is no recogniser"):
+        hear(talk(tmp_path / "talk.wav"), recognizer="separation/bandsplit.mini")
+    assert not (tmp_path / "out").exists()
+
+
+def test_silence_is_written_as_nothing(hear: Callable[..., Any], recognizers: list[Path], tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silence.wav", np.zeros(2 * RATE), RATE)
+    (result,) = hear(tmp_path / "silence.wav", recognizer=recognizers[0])
+    assert result.error is None
+    assert [track.text for track in result.tracks] == ["", ""]

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from auriscope.recognition.words import Word
 from auriscope.signal.files import write
-from auriscope.verbs.listen.report import MAX_TURN_ROWS, write_page
+from auriscope.verbs.listen.report import LINE_WORDS, MAX_TURN_ROWS, MAX_WORDS, write_page
 from auriscope.verbs.listen.results import ListenResult, ListenTrack, Turn
 from auriscope.verbs.listen.sound import encode_opus
 from auriscope.verbs.listen.survey import survey
@@ -87,6 +88,23 @@ def make_page(
     (folder / "report.json").write_text(result.to_json())
     write_page(result, recording, surveys, folder, channel=None, on_progress=lambda fraction: None)
     return result
+
+
+WORDS = (
+    (Word("WELL", 0.2, 0.5, 0.95), Word("I'M", 0.6, 0.8, 0.7), Word("HERE", 0.9, 1.3, 0.2), Word("SO", 2.6, 2.9, 0.9)),
+    (Word("<b>", 1.1, 1.4, 0.9), Word("Anna", 1.5, 1.9, 0.4)),
+)
+
+
+def make_transcribed_page(folder: Path, said: tuple[tuple[Word, ...], ...] = WORDS, **changes: Any) -> ListenResult:
+    """Write a page about two talkers who say something."""
+    result = make_page(folder, **changes)
+    tracks = tuple(
+        dataclasses.replace(track, words=words, text=" ".join(word.word for word in words))
+        for track, words in zip(result.tracks, said, strict=True)
+    )
+    heard = {"recognizer": "recognition/some.model", "expected_word_error": "a word error of 40 %"}
+    return make_page(folder, tracks=tracks, **heard, **changes)
 
 
 class Addresses(HTMLParser):
@@ -166,6 +184,43 @@ def test_a_name_of_undecodable_bytes_gives_a_page(tmp_path: Path) -> None:
     assert "caf?.wav" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+def test_what_is_said_is_on_the_page_in_order_of_time_and_how_sure_it_is_in_words(tmp_path: Path) -> None:
+    make_transcribed_page(tmp_path)
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    lines = re.findall(r'<li class="hue(\d)" data-track="\1">(.*?)</li>', html, flags=re.DOTALL)
+    texts = [(track, re.sub("<[^>]*>", "", line).split()) for track, line in lines]
+    assert texts == [
+        ("1", "Talker 1 0:00 well I'm (to be checked) here (a guess)".replace("'", "&#39;").split()),
+        ("2", ["Talker", "2", "0:01", "&lt;b&gt;", "Anna", "(a", "guess)"]),
+        ("1", ["Talker", "1", "0:02", "so"]),
+    ]
+    assert 'data-from="0.90" data-to="1.30" title="0:00.9, 20 % sure"' in html
+    text = " ".join(parse(tmp_path / "report.html").text.split())
+    assert "Its card says to expect a word error of 40 %" in text
+    assert "Talker 2 Anna 0:01.5 0:01.9 40 %".replace(" ", "") in text.replace(" ", "")
+    assert "recognition/some.model" in text
+    back = ListenResult.read(tmp_path / "report.json")
+    assert [track.words for track in back.tracks] == list(WORDS)
+
+
+def test_without_words_it_says_so_and_without_a_recogniser_nothing(tmp_path: Path) -> None:
+    make_transcribed_page(tmp_path, ((), ()))
+    assert "No words were recognised." in parse(tmp_path / "report.html").text
+    make_page(tmp_path)
+    assert "What is said" not in parse(tmp_path / "report.html").text
+
+
+def test_hours_of_talk_stay_a_page(tmp_path: Path) -> None:
+    many = tuple(Word("WORD", 0.1 * number, 0.1 * number + 0.09, 0.9) for number in range(MAX_WORDS))
+    make_transcribed_page(tmp_path, (many, many[:1000]))
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert MAX_WORDS - LINE_WORDS < html.count("data-from=") <= MAX_WORDS
+    left_out = MAX_WORDS + 1000 - html.count("data-from=")
+    assert f"{left_out} more words are in" in html
+    # A word of a line is in the order of the Tab key.
+    assert html.count("<button") - html.count('<button type="button" tabindex="-1"') < MAX_WORDS / 30
+
+
 def test_many_turns_stay_a_short_page(tmp_path: Path) -> None:
     turns = tuple(Turn(0.001 * index, 0.001 * index + 0.0005) for index in range(2900))
     result = make_page(tmp_path)
@@ -213,12 +268,13 @@ def browser() -> Iterator[Any]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_axe_finds_nothing(browser: Any, tmp_path: Path, scheme: str, width: int) -> None:
-    make_page(tmp_path, enhanced=scheme == "dark")
+    make_transcribed_page(tmp_path, enhanced=scheme == "dark")
     # The page's own policy forbids foreign scripts; only this test may bring axe in.
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=True)
     page = context.new_page()
     page.goto((tmp_path / "report.html").as_uri())
-    page.locator("summary").click()
+    for summary in page.locator("summary").all():
+        summary.click()
     page.add_script_tag(path=str(AXE))
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     assert len(found["passes"]) > 20
@@ -280,4 +336,45 @@ def test_tracks_are_compared_at_the_same_moment_by_keyboard(browser: Any, tmp_pa
     assert page.evaluate("[...document.querySelectorAll('audio')].filter((sound) => !sound.paused).length") == 1
     page.locator("#deck-play").press("Space")
     page.wait_for_function(f"{playing} === -1")
+    context.close()
+
+
+@needs_browser
+def test_a_word_plays_from_there_and_the_arrows_go_from_word_to_word(browser: Any, tmp_path: Path) -> None:
+    make_transcribed_page(tmp_path, seconds=12.0)
+    context = browser.new_context()
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto((tmp_path / "report.html").as_uri())
+    page.wait_for_function("[...document.querySelectorAll('audio')].every((sound) => sound.readyState > 0)")
+    page.evaluate("for (const sound of document.querySelectorAll('audio')) sound.muted = true")
+    word = page.locator("#said button")
+    playing = "[...document.querySelectorAll('audio')].findIndex((sound) => !sound.paused)"
+    word.nth(3).click()
+    page.wait_for_function(f"{playing} === 2")
+    assert page.evaluate("document.querySelectorAll('audio')[2].currentTime") == pytest.approx(1.1, abs=1.0)
+    page.evaluate("for (const sound of document.querySelectorAll('audio')) sound.pause()")
+    # Only one word of a line takes part in the order of the Tab key, and it is the one that was visited.
+    focused = "document.activeElement.dataset.from"
+    assert page.evaluate(focused) == "1.10"
+    for key, expected in (
+        ("ArrowRight", "1.50"),
+        ("ArrowRight", "2.60"),
+        ("ArrowLeft", "1.50"),
+        ("ArrowUp", "0.20"),
+        ("ArrowDown", "1.10"),
+        ("ArrowLeft", "0.90"),
+    ):
+        page.keyboard.press(key)
+        assert page.evaluate(focused) == expected
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"{playing} === 1")
+    tabs = "document.querySelector('#said [data-track]').querySelectorAll('[tabindex=\"0\"]').length"
+    assert page.evaluate(tabs) == 1
+    page.evaluate("document.querySelectorAll('audio')[1].pause()")
+    page.evaluate("document.querySelectorAll('audio')[1].currentTime = 1.0")
+    page.wait_for_function("document.querySelectorAll('#said .now').length === 1")
+    assert page.evaluate("document.querySelector('#said .now').dataset.from") == "0.90"
+    assert problems == []
     context.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from auriscope.cli.console import Outcome, one_line_for, printable, progress_bar, say
 from auriscope.cli.options import (
@@ -30,13 +32,25 @@ def listen(
     model: SeparationModel = None,
     quality_model: QualityModel = None,
     enhance: Enhance = False,
+    transcribe: Annotated[
+        bool, typer.Option("--transcribe/--no-transcribe", help="Write down what each talker says.")
+    ] = True,
+    recognizer: Annotated[
+        str | None,
+        typer.Option(
+            "--recognizer",
+            metavar="ADDRESS",
+            help="Recogniser: a shipped name (see `auriscope models`), a folder, or hf://owner/name.",
+            show_default="the shipped one, if there is one",
+        ),
+    ] = None,
     channel: Channel = None,
     json: Json = False,
     offline: Offline = False,
     force: Force = False,
     threads: Threads = None,
 ) -> None:
-    """Separate recordings, estimate how good each track is, and write a page about each.
+    """Separate recordings, estimate how good each track is, write down what is said, and make a page about each.
 
     Each recording gets a folder in FOLDER with report.html (opens offline), report.json and a WAV file per talker.
     What an earlier run has done is not done again. A recording that fails stops no other.
@@ -54,6 +68,7 @@ def listen(
             quality_model=quality_model,
             speakers=wanted,
             enhancer=enhance,
+            recognizer=recognizer if transcribe else False,
             channel=channel,
             offline=offline or None,
             force=force,
@@ -71,6 +86,8 @@ def _describe(result: Any) -> None:
             score = f"{track.blind_si_snr_db:.1f} dB ± {track.expected_error_db or 0.0:.1f} dB"
         unsure = "" if track.in_range in (True, None) else ", outside the trained range"
         say(f"  talker {number}: {score}{unsure}")
+        if track.text:
+            say(f"    {printable(track.text)}")
     for warning in result.warnings:
         say(f"  note: {printable(warning)}")
     say(f"  {printable(result.report)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,7 +35,7 @@ from auriscope.verbs.batch import (
     write_record,
 )
 from auriscope.verbs.subtitles import paragraphs, srt, vtt
-from auriscope.verbs.transcriber import Transcriber, TranscriberSettings
+from auriscope.verbs.transcriber import Transcriber, TranscriberSettings, rounded_word
 
 Format = Literal["txt", "json", "srt", "vtt"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -197,7 +196,7 @@ class _Task:
             input=os.fspath(self.path),
             model=transcriber.address,
             text=found.text,
-            words=tuple(_rounded_word(word) for word in found.words),
+            words=tuple(rounded_word(word) for word in found.words),
             segments=tuple(_rounded_segment(segment) for segment in found.segments),
             language_model=transcriber.language_model_address,
             duration_seconds=round(found.duration_seconds, 6),
@@ -226,9 +225,8 @@ class _Task:
     def _resumed(self, folder: Path, source: dict[str, Any], settings: dict[str, Any]) -> TranscribeResult | None:
         """Give the result of an earlier call, if it was made from this file with these settings and is still there."""
         record = read_record(folder, RECORD) or {}
-        # Through JSON, where tuples become lists.
-        same = settings and json.loads(json.dumps(settings)) == record.get("settings")
-        if record.get("format_version") != _FORMAT_VERSION or record.get("source") != source or not same:
+        made = {"format_version": _FORMAT_VERSION, "source": source, "settings": settings}
+        if any(record.get(name) != value for name, value in made.items()):
             return None
         names = [NAMES[name] for name in self.written]
         if not all((folder / name).is_file() for name in names):
@@ -291,12 +289,6 @@ def _by_processes(
                 yield task.failed(f"{printable(task.path)}: {reason}")
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _rounded_word(word: Word) -> Word:
-    """A millisecond, and a ten-thousandth of confidence: more is not known."""
-    start, end = round(word.start_seconds, 3), round(word.end_seconds, 3)
-    return Word(word.word, start, end, round(word.confidence, 4))
 
 
 def _rounded_segment(segment: Segment) -> Segment:

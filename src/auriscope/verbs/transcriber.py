@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from auriscope.pretrained.card import ModelCard
 from auriscope.recognition.decoding import DecodingOptions
 from auriscope.recognition.long import LongConfig, Transcript, transcribe_waveform
 from auriscope.recognition.recognizer import Recognizer
+from auriscope.recognition.words import Word
 from auriscope.signal.files import AudioReader
 from auriscope.verbs.batch import StrPath, source_of
 from auriscope.verbs.defaults import PUBLISHED_RECOGNIZER, default_language_model, default_recognizer
@@ -83,11 +85,15 @@ class Transcriber:
             return None if self.nameless else default_language_model(self.address)
         return None if os.fspath(given) == NO_LANGUAGE_MODEL else os.fspath(given)
 
+    @cached_property
+    def expected(self) -> str | None:
+        """What word error the model's card has, or None."""
+        return None if self.nameless else expected_error(self.address, offline=self.settings.offline)
+
     def introduction(self) -> str:
         """Say in a line which model it is, and what word error its card says to expect."""
         beside = f" and the language model {self.language_model_address}" if self.language_model_address else ""
-        expected = None if self.nameless else expected_error(self.address, offline=self.settings.offline)
-        says = f"its card says to expect {expected}" if expected else "nothing is known of its word error"
+        says = f"its card says to expect {self.expected}" if self.expected else "nothing is known of its word error"
         return (
             f"transcribing with {self.address}{beside}: {says}; "
             f"a large published model loads with --model {PUBLISHED_RECOGNIZER}"
@@ -109,7 +115,7 @@ class Transcriber:
                 if is_file
                 else weights_sha256(self.language_model_address, offline=offline)
             )
-        return {
+        settings = {
             "model": self.address,
             "weights": weights_sha256(self.address, offline=offline),
             "language_model": language_model,
@@ -117,6 +123,8 @@ class Transcriber:
             "config": config,
             "channel": self.settings.channel,
         }
+        # As it will be read back: tuples become lists.
+        return dict(json.loads(json.dumps(settings)))
 
     def read(
         self,
@@ -168,3 +176,9 @@ def expected_error(address: str, *, offline: bool | None = None) -> str | None:
         if kind == "word_error_percent":
             found.append(f"{value:.0f} % ({of})" if of else f"{value:.0f} %")
     return f"a word error of {', '.join(found)}" if found else None
+
+
+def rounded_word(word: Word) -> Word:
+    """Round a word's times to a millisecond and its confidence to a ten-thousandth: more is not known."""
+    start, end = round(word.start_seconds, 3), round(word.end_seconds, 3)
+    return Word(word.word, start, end, round(word.confidence, 4))

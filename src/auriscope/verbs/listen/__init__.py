@@ -1,4 +1,5 @@
-"""The verb ``listen``: separate a recording, estimate how good each track is, and write a page about it.
+"""The verb ``listen``: separate a recording, estimate how good each track is, write down what is said in it, and make
+a page of all that.
 
 Everything on the page comes from files that were streamed: an hour of sound takes no more memory than a minute.
 """
@@ -8,17 +9,20 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from auriscope.errors import AuriscopeError
 from auriscope.pretrained.addresses import weights_sha256
+from auriscope.recognition.long import Transcript
+from auriscope.recognition.recognizer import Recognizer
 from auriscope.separation.long import Separator
 from auriscope.signal.files import AudioReader, probe
 from auriscope.signal.outputs import written_aside
 from auriscope.verbs.batch import Progress, ProgressCallback, StrPath, each, source_of
+from auriscope.verbs.defaults import default_recognizer
 from auriscope.verbs.judge import judge, load_estimator
 from auriscope.verbs.listen.report import write_page
 from auriscope.verbs.listen.results import ListenResult, ListenTrack, Turn, finite
@@ -26,6 +30,7 @@ from auriscope.verbs.listen.survey import Survey, find_turns, survey
 from auriscope.verbs.separate import RECORD as SEPARATE_RECORD
 from auriscope.verbs.separate import SeparateResult, separate
 from auriscope.verbs.tracks import ENHANCED
+from auriscope.verbs.transcriber import Transcriber, TranscriberSettings, rounded_word
 
 __all__ = ["ListenResult", "ListenTrack", "Turn", "listen"]
 
@@ -36,7 +41,7 @@ EMBED_SECONDS = 600.0
 
 _BLOCK_FRAMES = 1 << 16
 # Where in a file's progress each stage begins; they only make the bar even.
-_JUDGING, _LOOKING, _WRITING = 0.7, 0.85, 0.92
+_JUDGING, _LOOKING, _TRANSCRIBING, _WRITING = 0.5, 0.6, 0.65, 0.94
 
 
 def listen(
@@ -47,6 +52,7 @@ def listen(
     quality_model: StrPath | Any | None = None,
     speakers: int | Literal["auto"] | None = None,
     enhancer: StrPath | Separator | bool = False,
+    recognizer: StrPath | Recognizer | Literal[False] | None = None,
     channel: int | None = None,
     embed_seconds: float = EMBED_SECONDS,
     device: Any = "cpu",
@@ -71,6 +77,8 @@ def listen(
             separates, or 2.
         enhancer: what takes noise and late reverberation off before the talkers are separated, as in ``separate``; the
             page then has the enhanced recording as well. Tracks are judged against the recording itself.
+        recognizer: what writes down what each talker says: address of a recogniser, or the recogniser; by default the
+            shipped one, if there is one. False: nothing does.
         channel: the channel to take, counted from 0; by default all are mixed down.
         embed_seconds: the longest recording whose sound goes into the page.
         device: where the models run.
@@ -86,7 +94,9 @@ def listen(
         AuriscopeError: nothing can be done at all: a model cannot be loaded or does not separate that many talkers,
             the output folder cannot be written, or an input folder holds no audio.
     """
-    listener = _Listener(quality_model, speakers, channel, embed_seconds, device, offline, force, os.fspath(out))
+    listener = _Listener(
+        quality_model, recognizer, speakers, channel, embed_seconds, device, offline, force, os.fspath(out)
+    )
     results: list[ListenResult] = []
     last = Progress("", 0, 1, "", 0.0)
 
@@ -134,6 +144,7 @@ class _Listener:
     def __init__(
         self,
         quality_model: StrPath | Any | None,
+        recognizer: StrPath | Recognizer | Literal[False] | None,
         speakers: int | Literal["auto"] | None,
         channel: int | None,
         embed_seconds: float,
@@ -147,6 +158,7 @@ class _Listener:
         # The address may later stand for other weights; a model that was handed in cannot be told from others at all.
         given = quality_model is not None and not isinstance(quality_model, str | os.PathLike)
         self._quality_weights = None if given else weights_sha256(self._quality_address, offline=offline)
+        self._transcriber = _transcriber(recognizer, device, offline)
         self._speakers, self._channel, self._embed_seconds = speakers, channel, embed_seconds
         self._device, self._force, self._out = device, force, out
 
@@ -162,8 +174,10 @@ class _Listener:
             "enhancer": separated.enhancer,
             "quality_weights": self._quality_weights,
             "embed_seconds": self._embed_seconds,
+            "transcription": None if self._transcriber is None else self._transcriber.identity,
         }
-        if separated.resumed and self._quality_weights is not None and not self._force:
+        nameless = self._quality_weights is None or (self._transcriber is not None and self._transcriber.nameless)
+        if separated.resumed and not nameless and not self._force:
             done = _resumed(path, folder, source, settings)
             if done is not None:
                 return done
@@ -191,6 +205,7 @@ class _Listener:
         enhanced = os.fspath(folder / ENHANCED) if separated.enhancer is not None else None
         surveys = [_look(path, self._channel), *(_look(Path(track), None) for track in separated.tracks)]
         turns = find_turns([found.activity_db for found in surveys[1:]])
+        transcripts = self._transcribe(separated.tracks, turns, report)
         made = (*separated.tracks, *([enhanced] if enhanced else []))
         tracks = tuple(
             ListenTrack(
@@ -198,13 +213,16 @@ class _Listener:
                 blind_si_snr_db=finite(verdict.blind_si_snr_db),
                 expected_error_db=finite(verdict.expected_error_db),
                 in_range=verdict.in_range,
-                text=None,
+                text=None if said is None else said.text,
                 turns=tuple(Turn(start, end) for start, end in spans),
                 rms_dbfs=finite(found.rms_dbfs),
                 peak_dbfs=finite(found.peak_dbfs),
-                warnings=tuple(_sentence(warning) for warning in verdict.warnings),
+                warnings=tuple(map(_sentence, (*verdict.warnings, *_said_warnings(said)))),
+                words=() if said is None else tuple(map(rounded_word, said.words)),
             )
-            for track, verdict, spans, found in zip(separated.tracks, judged.tracks, turns, surveys[1:], strict=True)
+            for track, verdict, spans, found, said in zip(
+                separated.tracks, judged.tracks, turns, surveys[1:], transcripts, strict=True
+            )
         )
         info = probe(path)
         recording = surveys[0]
@@ -228,6 +246,9 @@ class _Listener:
             source=source,
             enhanced=enhanced,
             enhancer=separated.enhancer,
+            recognizer=None if self._transcriber is None else self._transcriber.address,
+            language_model=None if self._transcriber is None else self._transcriber.language_model_address,
+            expected_word_error=None if self._transcriber is None else self._transcriber.expected,
             sounds=("recording.opus", *(f"{Path(track).stem}.opus" for track in made)) if beside else (),
             command=self._command(path, separated),
         )
@@ -250,6 +271,26 @@ class _Listener:
             raise
         return result
 
+    def _transcribe(
+        self,
+        tracks: Sequence[str],
+        turns: Sequence[Sequence[tuple[float, float]]],
+        report: Callable[[str, float], None],
+    ) -> list[Transcript | None]:
+        """Write down what is said in each track while its talker is heard: the rest is what leaked over."""
+        if self._transcriber is None:
+            return [None for _ in tracks]
+        found: list[Transcript | None] = []
+        share = (_WRITING - _TRANSCRIBING) / len(tracks)
+        for number, (track, spans) in enumerate(zip(tracks, turns, strict=True)):
+
+            def follow(fraction: float, start: float = _TRANSCRIBING + number * share) -> None:
+                report("transcribing", start + share * fraction)
+
+            follow(0.0)
+            found.append(self._transcriber.read(Path(track), spans=spans, on_progress=follow))
+        return found
+
     def _command(self, path: Path, separated: SeparateResult) -> str:
         """Give the command line that makes the same page again, with what was counted and chosen spelled out."""
         words = ["auriscope", "listen", os.fspath(path), "--out", self._out]
@@ -257,8 +298,24 @@ class _Listener:
         words += ["--model", separated.model] if separated.model is not None else []
         words += ["--quality-model", self._quality_address]
         words += ["--enhance"] if separated.enhancer is not None else []
+        words += ["--no-transcribe"] if self._transcriber is None else ["--recognizer", self._transcriber.address]
         words += ["--channel", str(self._channel)] if self._channel is not None else []
         return shlex.join(words)
+
+
+def _transcriber(
+    recognizer: StrPath | Recognizer | Literal[False] | None, device: Any, offline: bool | None
+) -> Transcriber | None:
+    if recognizer is None:
+        recognizer = default_recognizer() or False
+    if recognizer is False:
+        return None
+    return Transcriber(TranscriberSettings(model=recognizer, device=device, offline=offline))
+
+
+def _said_warnings(said: Transcript | None) -> tuple[str, ...]:
+    """What to know of a transcript; that there is nothing to hear has been said by others."""
+    return said.warnings if said is not None and said.segments else ()
 
 
 def _look(path: Path, channel: int | None) -> Survey:

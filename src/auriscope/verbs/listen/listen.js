@@ -23,11 +23,41 @@
   // Where a figure's time runs: the picture inside it, without the labels at its left.
   const stage = (figure) => figure.querySelector(".spectrum img, .lane svg").getBoundingClientRect();
 
+  // The words of every talker, in order of time, and those that are marked as being said.
+  const said = document.getElementById("said");
+  const lines = said ? [...said.querySelectorAll("[data-track]")] : [];
+  const spoken = new Map();
+  for (const line of lines) {
+    const words = spoken.get(line.dataset.track) || [];
+    for (const word of line.querySelectorAll("button")) words.push({ from: Number(word.dataset.from), to: Number(word.dataset.to), word });
+    spoken.set(line.dataset.track, words);
+  }
+  let marked = [];
+
+  const mark = (position) => {
+    const now = [];
+    for (const [track, words] of spoken) {
+      if (position === 0 || (spoken.has(current.dataset.sound) && current.dataset.sound !== track)) continue;
+      let low = 0;
+      let high = words.length;
+      while (low < high) {
+        const middle = (low + high) >> 1;
+        if (words[middle].from <= position) low = middle + 1; else high = middle;
+      }
+      if (low && position < words[low - 1].to) now.push(words[low - 1].word);
+    }
+    if (now.length === marked.length && now.every((word, index) => word === marked[index])) return;
+    for (const word of marked) word.classList.remove("now");
+    for (const word of now) word.classList.add("now");
+    marked = now;
+  };
+
   const show = () => {
     const position = Math.min(current.currentTime, duration);
     seek.value = position;
     seek.setAttribute("aria-valuetext", clock(position) + " of " + clock(duration));
     time.textContent = clock(position);
+    mark(position);
     for (const figure of figures) {
       const cursor = figure.querySelector(".cursor");
       const box = stage(figure);
@@ -80,6 +110,47 @@
       if (card) choose(card.querySelector("audio"));
       current.currentTime = place * duration;
       show();
+    });
+  }
+  // One word of a line is in the order of the Tab key; the arrows reach the others.
+  const visit = (word) => {
+    if (!word) return;
+    for (const other of word.parentElement.querySelectorAll("button")) other.tabIndex = other === word ? 0 : -1;
+    word.focus();
+  };
+  const beside = (word, step) => {
+    const line = word.closest("[data-track]");
+    const words = [...line.querySelectorAll("button")];
+    const next = words[words.indexOf(word) + step];
+    if (next) return next;
+    const other = lines[lines.indexOf(line) + step];
+    return other && (step > 0 ? other.querySelector("button") : other.querySelector("button:last-of-type"));
+  };
+  const below = (word, step) => {
+    const line = lines[lines.indexOf(word.closest("[data-track]")) + step];
+    return line && line.querySelector("button");
+  };
+  const moves = {
+    ArrowRight: (word) => beside(word, 1),
+    ArrowLeft: (word) => beside(word, -1),
+    ArrowDown: (word) => below(word, 1),
+    ArrowUp: (word) => below(word, -1),
+  };
+  if (said) {
+    said.addEventListener("click", (event) => {
+      const word = event.target.closest("button");
+      if (!word) return;
+      visit(word);
+      choose(sounds.find((sound) => sound.dataset.sound === word.closest("[data-track]").dataset.track));
+      current.currentTime = Number(word.dataset.from);
+      show();
+      current.play();
+    });
+    said.addEventListener("keydown", (event) => {
+      const word = event.target.closest("button");
+      if (!word || !moves[event.key] || event.altKey || event.ctrlKey || event.metaKey) return;
+      event.preventDefault();
+      visit(moves[event.key](word));
     });
   }
   addEventListener("resize", show);

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, StrictUndefined
 
+from auriscope.recognition.words import Word
 from auriscope.signal.files import AudioReader
 from auriscope.signal.outputs import written_aside
 from auriscope.verbs.listen import words
@@ -31,6 +32,11 @@ from auriscope.verbs.listen.sound import data_uri, encode_opus
 from auriscope.verbs.listen.survey import Survey
 
 MAX_TURN_ROWS = 500
+"""So many rows has a table, of turns or of words."""
+MAX_WORDS = 20_000
+"""So many words are on the page, two hours of talk; all are in the record."""
+LINE_PAUSE_SECONDS, LINE_WORDS = 1.0, 40
+"""A line of the transcript ends with such a pause, or with so many words."""
 _BLOCK_FRAMES = 1 << 16
 
 
@@ -94,6 +100,8 @@ def _page(result: ListenResult, surveys: Sequence[Survey], sounds: Sequence[str]
     full_scale = float(np.max(np.abs(recording.envelope), initial=0.0))
     views = [_view(survey, sound, top_db, full_scale) for survey, sound in zip(surveys, sounds, strict=True)]
     rows = _turn_rows(result)
+    lines, words_left_out = _lines(result)
+    word_rows = _word_rows(result)
     return {
         "version": result.auriscope_version,
         "title": Path(result.input).name,
@@ -112,6 +120,12 @@ def _page(result: ListenResult, surveys: Sequence[Survey], sounds: Sequence[str]
             for index, (track, view) in enumerate(zip(result.tracks, views[1 : 1 + len(result.tracks)], strict=True))
         ],
         "enhanced": _enhanced(result.enhanced, views[-1], surveys[-1]) if result.enhanced else None,
+        "lines": lines,
+        "transcribed": result.recognizer is not None,
+        "words_left_out": words_left_out,
+        "word_rows": word_rows[:MAX_TURN_ROWS],
+        "word_rows_left_out": max(0, len(word_rows) - MAX_TURN_ROWS),
+        "word_error": result.expected_word_error,
         "turn_rows": rows[:MAX_TURN_ROWS],
         "turns_left_out": max(0, len(rows) - MAX_TURN_ROWS),
         "gauge_low": words.decibels(words.GAUGE_LOW_DB, 0),
@@ -216,6 +230,64 @@ def _turn_rows(result: ListenResult) -> list[tuple[str, str, str]]:
     return [(talker(i), clock(start, fractions=True), clock(end, fractions=True)) for start, end, i in turns]
 
 
+def _lines(result: ListenResult) -> tuple[list[dict[str, Any]], int]:
+    """What the talkers say, in order of time, and how many words are left out."""
+    runs: list[tuple[int, list[Word]]] = []
+    for index, track in enumerate(result.tracks):
+        before: Word | None = None
+        for word in track.words:
+            pause = before is None or word.start_seconds - before.end_seconds >= LINE_PAUSE_SECONDS
+            if pause or len(runs[-1][1]) >= LINE_WORDS:
+                runs.append((index, []))
+            runs[-1][1].append(word)
+            before = word
+    runs.sort(key=lambda run: (run[1][0].start_seconds, run[0]))
+    shown, lines = 0, []
+    for index, run in runs:
+        if shown + len(run) > MAX_WORDS:
+            break
+        shown += len(run)
+        lines.append(
+            {
+                "hue": index + 1,
+                "name": talker(index),
+                "time": clock(run[0].start_seconds),
+                "words": [
+                    {
+                        "text": words.readable(word.word),
+                        "start": f"{word.start_seconds:.2f}",
+                        "end": f"{word.end_seconds:.2f}",
+                        "title": f"{clock(word.start_seconds, fractions=True)}, {_sure(word)} sure",
+                        "mark": words.sureness(word.confidence),
+                    }
+                    for word in run
+                ],
+            }
+        )
+    return lines, sum(len(run) for _, run in runs) - shown
+
+
+def _word_rows(result: ListenResult) -> list[tuple[str, ...]]:
+    said = sorted(
+        ((word, index) for index, track in enumerate(result.tracks) for word in track.words),
+        key=lambda each: (each[0].start_seconds, each[1]),
+    )
+    return [
+        (
+            talker(index),
+            words.readable(word.word),
+            clock(word.start_seconds, fractions=True),
+            clock(word.end_seconds, fractions=True),
+            _sure(word),
+        )
+        for word, index in said
+    ]
+
+
+def _sure(word: Word) -> str:
+    return f"{100 * word.confidence:.0f} %"
+
+
 def _facts(result: ListenResult) -> list[str]:
     return [
         words.duration(result.duration_seconds),
@@ -250,6 +322,12 @@ def _provenance(result: ListenResult) -> list[tuple[str, str]]:
         *([("Enhancement model", result.enhancer)] if result.enhancer else []),
         ("Separation model", result.model or "none: one talker needs no separation"),
         ("Quality model", result.quality_model or "none"),
+        *([("Transcription model", _written_by(result))] if result.recognizer else []),
         ("Talkers", f"{'at least ' if result.at_least else ''}{result.num_speakers}, {how}"),
         ("Made with", f"auriscope {result.auriscope_version}"),
     ]
+
+
+def _written_by(result: ListenResult) -> str:
+    beside = f", with the language model {result.language_model}" if result.language_model else ""
+    return f"{result.recognizer}{beside}"

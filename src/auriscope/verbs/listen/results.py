@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import auriscope
 from auriscope.errors import AuriscopeError
+from auriscope.recognition.words import Word
 
 SCHEMA_VERSION = 1
 """Grows when a key of ``report.json`` changes its meaning or goes; new keys leave it."""
@@ -33,7 +34,8 @@ class ListenTrack:
 
     ``blind_si_snr_db`` is the estimate of its SI-SNR made without a reference, ``expected_error_db`` its expected
     absolute error, both ``None`` where nothing can be judged (silence, a few samples). ``in_range`` is false where
-    the estimator was asked about sound unlike what it was trained on. ``text`` is ``None``: nothing was transcribed.
+    the estimator was asked about sound unlike what it was trained on. ``text`` is what the talker says and ``words``
+    are its words, in seconds from the start of the recording; ``text`` is ``None`` where nothing was transcribed.
     """
 
     path: str
@@ -45,6 +47,7 @@ class ListenTrack:
     rms_dbfs: float | None
     peak_dbfs: float | None
     warnings: tuple[str, ...] = ()
+    words: tuple[Word, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,9 @@ class ListenResult:
 
     ``num_speakers`` is how many talkers were given or counted; ``at_least`` is true where there may be more than that.
     ``model`` is ``None`` where one talker needed no separation. ``enhanced`` is the recording as it was separated,
-    where ``enhancer`` took noise off it before. ``settings`` and ``source`` say what the result was made with and
-    from, so that the next run can tell whether it still holds; ``resumed`` is true where it did.
+    where ``enhancer`` took noise off it before. ``recognizer`` and ``language_model`` wrote the texts, and
+    ``expected_word_error`` is what the recogniser's card says of it. ``settings`` and ``source`` say what the result
+    was made with and from, so that the next run can tell whether it still holds; ``resumed`` is true where it did.
     ``sounds`` are the names of the files beside the page that it plays, when the recording is too long to go into it.
     Where ``error`` is not ``None`` it says in one line why there is nothing else.
     """
@@ -75,6 +79,9 @@ class ListenResult:
     quality_model: str | None = None
     enhanced: str | None = None
     enhancer: str | None = None
+    recognizer: str | None = None
+    language_model: str | None = None
+    expected_word_error: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
     sounds: tuple[str, ...] = ()

@@ -94,3 +94,28 @@ def count(number: int, noun: str) -> str:
     ('1 talker', '2 talkers')
     """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+UNSURE, DOUBTFUL = 0.5, 0.8
+"""Below these confidences a word is marked: as a guess, and as one to check."""
+
+
+def sureness(confidence: float) -> int:
+    """Say how a word is marked: 0 not at all, 1 to be checked, 2 a guess.
+
+    >>> sureness(0.95), sureness(0.6), sureness(0.1)
+    (0, 1, 2)
+    """
+    return (confidence < UNSURE) + (confidence < DOUBTFUL)
+
+
+def readable(word: str) -> str:
+    """Write a word of a recogniser that knows capitals alone in small letters; others stay as they are.
+
+    >>> [readable(word) for word in ("HELLO", "I", "I'LL", "Anna", "NASA's")]
+    ['hello', 'I', "I'll", 'Anna', "NASA's"]
+    """
+    if not word.isupper():
+        return word
+    small = word.lower()
+    return "I" + small[1:] if small == "i" or small.startswith("i'") else small
