@@ -3,6 +3,8 @@ from __future__ import annotations
 import gzip
 import itertools
 import math
+import sys
+from collections import Counter
 from pathlib import Path
 
 import kenlm
@@ -11,12 +13,13 @@ import pytest
 import torch
 
 from auriscope.errors import AuriscopeError
-from auriscope.pretrained import load
+from auriscope.pretrained import load, model_class
 from auriscope.recognition.arpa import KenLM, read_arpa, write_arpa
 from auriscope.recognition.ngram import NEVER, NGram, NGramConfig, WordNGram
 
 WORDS = ["A", "CAT", "DOG", "SAT", "RAN", "THE", "ON", "MAT"]
 LN10 = math.log(10.0)
+FIXTURES = Path(__file__).parent / "fixtures"
 
 
 def texts(number: int = 400) -> list[str]:
@@ -118,21 +121,33 @@ def test_a_packed_file_is_read(model: WordNGram, tmp_path: Path) -> None:
     assert total(read_arpa(packed), "THE CAT SAT") == pytest.approx(total(model, "THE CAT SAT"), abs=1e-4)
 
 
-def test_kenlms_own_format_is_asked_through_its_library(tmp_path: Path) -> None:
-    model = WordNGram.of_texts(texts(), order=3)
-    path = tmp_path / "model.arpa"
-    write_arpa(model, path)
-    with pytest.raises(AuriscopeError, match=r"model.arpa.words: KenLM's binaries need their words"):
-        KenLM(path)
-    path.with_name("model.arpa.words").write_text("\n".join(WORDS))
-    theirs = KenLM(path)
-    assert theirs.vocabulary == WORDS
-    for text in texts()[:20]:
-        assert total(theirs, text) == pytest.approx(total(model, text), abs=1e-4)
-    (tmp_path / "broken.bin").write_bytes(b"nothing")
-    (tmp_path / "broken.bin.words").write_text("A")
-    with pytest.raises(AuriscopeError, match=r"broken.bin: is not a language model"):
-        KenLM(tmp_path / "broken.bin")
+@pytest.mark.parametrize("kind", ["probing", "trie"])
+def test_kenlms_own_format_is_asked_through_its_library(kind: str, tmp_path: Path) -> None:
+    # Built of the ARPA file by KenLM's build_binary.
+    path = FIXTURES / f"cats.{kind}.binary"
+    theirs, ours = KenLM(path), read_arpa(FIXTURES / "cats.arpa")
+    assert sorted(theirs.vocabulary) == sorted(ours.vocabulary) == sorted([*WORDS, "CAFÉ"])
+    for text in [*texts()[:20], "CAFÉ CAT", "NOBODY SAT"]:
+        assert total(theirs, text) == pytest.approx(total(ours, text), abs=1e-4)
+    content = path.read_bytes()
+    broken = tmp_path / "broken.binary"
+    for damaged, what in [
+        (b"nothing", "is not a binary of KenLM"),
+        (content[:99], "is not a binary of KenLM"),
+        (content[:-9], "is damaged: its 12 words are not at its end"),
+        (content[:100] + b"\0" + content[101:], "was built without its words"),
+    ]:
+        broken.write_bytes(damaged)
+        with pytest.raises(AuriscopeError, match=f"broken.binary: {what}"):
+            KenLM(broken)
+    with pytest.raises(AuriscopeError, match="cannot be read: No such file"):
+        KenLM(tmp_path / "nothing.binary")
+
+
+def test_without_the_library_kenlms_format_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kenlm", None)
+    with pytest.raises(AuriscopeError, match=r"need the library kenlm: pip install 'auriscope\[kenlm\]'"):
+        KenLM(FIXTURES / "cats.trie.binary")
 
 
 ARPA = """\\data\\
@@ -162,6 +177,10 @@ ngram 2=1
         (("<s> A", "<s>"), 11, "is no n-gram of 2 words"),
         (("\\2-grams:", "\\3-grams:"), 10, r"stands where \\2-grams: belongs"),
         (("\\end\\", "-0.1\tA A"), 13, "are there more n-grams"),
+        (("-0.3\tA", "0.3\tA"), 8, "the logarithm of a probability"),
+        (("-0.3\tA\t-0.2", "-0.3\tA\tnan"), 8, "or end with one of a weight"),
+        (("-0.3\tA", "-0.3\t</s>"), 8, "the n-gram '</s>' has come before"),
+        (("<s> A", "A <s>"), 11, "has an end of a sentence within"),
     ],
 )
 def test_a_malformed_file_is_named_with_its_line(tmp_path: Path, change: tuple[str, str], line: int, what: str) -> None:
@@ -198,6 +217,88 @@ def test_a_beam_of_prefixes_gets_what_each_text_gets_alone(order: int) -> None:
     moved = model.select(state, torch.tensor([[2, 0, 0], [1, 1, 2]]))
     assert torch.equal(moved[0, 1], state[0, 0])
     assert torch.equal(model.keep(moved, torch.tensor([1]))[0], moved[1])
+
+
+def test_an_n_gram_without_its_context_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.arpa"
+    text = (FIXTURES / "cats.arpa").read_text(encoding="utf-8")
+    lines = text.splitlines()
+    place = next(number for number, line in enumerate(lines) if line.split("\t")[1:2] == ["<s> THE"])
+    lines[place] = "-1.0\tCAFÉ CAFÉ\t0.0"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(
+        AuriscopeError, match=r"line \d+: .* 'CAFÉ CAFÉ' has come|line \d+: .* '<s> THE .*' has a context"
+    ):
+        read_arpa(path)
+
+
+def test_what_begins_a_sentence_may_have_a_number_of_its_own() -> None:
+    shared = NGram(NGramConfig(order=3)).fit(texts())
+    own = NGram(NGramConfig((*shared.config.tokens, "<bos>"), order=3, bos_id=len(shared.config.tokens))).fit(texts())
+    numbers = shared.tokenizer.encode("THE CAT SAT")
+    found = own(torch.tensor([[own.tokenizer.bos_id, *numbers]]))
+    torch.testing.assert_close(found[..., :-1], shared(torch.tensor([[1, *numbers]])))
+    assert (found[..., -1] <= NEVER + 1).all()
+
+
+def test_pruned_trigrams_follow_the_formula_counted_out() -> None:
+    listed, prune = texts(60), (0, 1, 1)
+    model = WordNGram.of_texts(listed, order=3, prune=prune)
+    framed = [("<s>", *text.split(), "</s>") for text in listed]
+
+    def grams(length: int) -> Counter[tuple[str, ...]]:
+        return Counter(text[at : at + length] for text in framed for at in range(len(text) - length + 1))
+
+    raw = {length: grams(length) for length in (1, 2, 3)}
+    # What may precede a shorter n-gram counts; all of it if nothing may.
+    adjusted = {3: dict(raw[3])}
+    for length in (1, 2):
+        before = Counter(longer[1:] for longer in raw[length + 1])
+        adjusted[length] = {
+            gram: raw[length][gram] if gram[0] == "<s>" and length > 1 else before[gram] for gram in raw[length]
+        }
+    discounts = {}
+    for length, counts in adjusted.items():
+        n = [sum(value == number for value in counts.values()) for number in range(5)]
+        if n[1] and n[2]:
+            y = n[1] / (n[1] + 2 * n[2])
+            three = 3 - 4 * y * n[4] / n[3] if n[3] else 0.5
+            found = [1 - 2 * y * n[2] / n[1], 2 - 3 * y * n[3] / n[2], three]
+            discounts[length] = [0.0, *(min(max(value, 0.05), number) for number, value in enumerate(found, 1))]
+        else:
+            discounts[length] = [0.0, 0.5, 0.5, 0.5]
+
+    def probability(gram: tuple[str, ...]) -> float:
+        length = len(gram)
+        counts = adjusted[length]
+        row = {each: count for each, count in counts.items() if each[:-1] == gram[:-1] and count}
+        # The words, the end, and what is unknown.
+        shorter = probability(gram[1:]) if length > 1 else 1.0 / (len(model.vocabulary) + 2)
+        if not row:
+            return shorter
+        whole = sum(row.values())
+        taken = {
+            each: max(count - discounts[length][min(count, 3)], 0.0)
+            for each, count in row.items()
+            if length == 1 or raw[length][each] > prune[length - 1]
+        }
+        return taken.get(gram, 0.0) / whole + (1.0 - sum(taken.values()) / whole) * shorter
+
+    for text in framed[:12]:
+        wanted = math.log(probability(text[:2]))
+        wanted += sum(math.log(probability(text[at - 2 : at + 1])) for at in range(2, len(text)))
+        assert total(model, " ".join(text[1:-1])) == pytest.approx(wanted, abs=1e-4)
+
+
+def test_the_models_are_found_by_their_names() -> None:
+    for cls in (NGram, WordNGram):
+        assert model_class(cls.name) is cls
+        blank = cls.from_config({})
+        assert blank.num_parameters > 0
+        assert list(blank.parameters()) == []
+        assert blank.device == torch.device("cpu")
+        with pytest.raises(AuriscopeError, match=f"{cls.name} has not been fitted"):
+            blank(torch.tensor([[1]]))
 
 
 def test_letters_are_units_too() -> None:

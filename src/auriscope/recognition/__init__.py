@@ -10,6 +10,7 @@ from auriscope.recognition.joint import Joint, JointConfig
 from auriscope.recognition.language_model import LanguageModel, LanguageModelConfig
 from auriscope.recognition.las import LAS, LASConfig
 from auriscope.recognition.meancontext import MeanContext, MeanContextConfig
+from auriscope.recognition.ngram import NGram, NGramConfig, WordNGram
 from auriscope.recognition.recognizer import Encoded, Recognizer, RecognizerConfig
 from auriscope.recognition.rnnlm import RNNLM, RNNLMConfig
 from auriscope.recognition.sbtransformer import (
@@ -42,6 +43,8 @@ __all__ = [
     "LanguageModelConfig",
     "MeanContext",
     "MeanContextConfig",
+    "NGram",
+    "NGramConfig",
     "RNNLMConfig",
     "Recognizer",
     "RecognizerConfig",
@@ -57,4 +60,5 @@ __all__ = [
     "Wav2Vec2Config",
     "Whisper",
     "WhisperConfig",
+    "WordNGram",
 ]

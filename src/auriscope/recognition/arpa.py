@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import gzip
 import math
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -115,8 +116,9 @@ def _model(lines: _Lines) -> WordNGram:
     for length, size in enumerate(sizes, start=1):
         if line != f"\\{length}-grams:":
             raise lines.error(f"{line!r} stands where \\{length}-grams: belongs")
-        rows = [_row(lines, length, len(sizes), numbers) for _ in range(size)]
-        table, places = _unigrams(rows, len(numbers)) if length == 1 else _table(rows, places, lines)
+        seen: set[str] = set()
+        rows = [_row(lines, length, len(sizes), numbers, places, seen) for _ in range(size)]
+        table, places = _unigrams(rows, len(numbers)) if length == 1 else _table(rows, places)
         tables.append(table)
         line = lines.next().strip()
     if line != "\\end\\":
@@ -130,7 +132,14 @@ def _model(lines: _Lines) -> WordNGram:
 _Row = tuple[tuple[int, ...], float, float, bool]
 
 
-def _row(lines: _Lines, length: int, longest: int, numbers: dict[str, int]) -> _Row:
+def _row(
+    lines: _Lines,
+    length: int,
+    longest: int,
+    numbers: dict[str, int],
+    contexts: Mapping[tuple[int, ...], int],
+    seen: set[str],
+) -> _Row:
     """An n-gram's units, its log-probability and backoff, and whether it is the sentence's beginning alone."""
     line = lines.next()
     parts = line.split()
@@ -141,21 +150,26 @@ def _row(lines: _Lines, length: int, longest: int, numbers: dict[str, int]) -> _
         backoff = float(parts[length + 1]) * _LN10 if len(parts) > length + 1 else 0.0
     except ValueError:
         raise lines.error(f"{line!r} does not begin with a logarithm, or end with one") from None
-    words = parts[1 : length + 1]
+    if not (log_prob <= 0.0 and math.isfinite(backoff)):
+        raise lines.error(f"{line!r} does not begin with the logarithm of a probability, or end with one of a weight")
+    words = [_UNKNOWN if word.lower() == _UNKNOWN else word for word in parts[1 : length + 1]]
+    text = " ".join(words)
+    if text in seen:
+        raise lines.error(f"the n-gram {text!r} has come before")
+    seen.add(text)
+    log_prob = max(log_prob, NEVER)
     if length == 1:
-        word = _UNKNOWN if words[0].lower() == _UNKNOWN else words[0]
         # Two names stand for the sentence's ends, so that the next number is one less than there are names.
-        units = (numbers.setdefault(word, len(numbers) - 1),)
-        return units, log_prob, backoff, word == _BEGIN
+        return (numbers.setdefault(text, len(numbers) - 1),), log_prob, backoff, text == _BEGIN
+    if _BEGIN in words[1:] or _END in words[:-1]:
+        raise lines.error(f"the n-gram {text!r} has an end of a sentence within")
     try:
-        return (
-            tuple(numbers[_UNKNOWN if word.lower() == _UNKNOWN else word] for word in words),
-            log_prob,
-            backoff,
-            False,
-        )
+        units = tuple(numbers[word] for word in words)
     except KeyError as error:
         raise lines.error(f"the word {error.args[0]!r} is none of the unigrams") from None
+    if units[:-1] not in contexts:
+        raise lines.error(f"the n-gram {text!r} has a context that is none of the n-grams of {length - 1}")
+    return units, log_prob, backoff, False
 
 
 def _unigrams(rows: Sequence[_Row], num_words: int) -> tuple[Table, dict[tuple[int, ...], int]]:
@@ -170,36 +184,25 @@ def _unigrams(rows: Sequence[_Row], num_words: int) -> tuple[Table, dict[tuple[i
     return table, {(number,): number for number in range(size)}
 
 
-def _table(
-    rows: list[_Row], contexts: dict[tuple[int, ...], int], lines: _Lines
-) -> tuple[Table, dict[tuple[int, ...], int]]:
-    try:
-        keyed = sorted(
-            (contexts[units[:-1]], units[-1], log_prob, backoff, units) for units, log_prob, backoff, _ in rows
-        )
-    except KeyError:
-        raise lines.error("an n-gram before this line has a context that is no n-gram itself") from None
-    columns = [np.array([row[column] for row in keyed]) for column in range(4)]
-    if not keyed:
-        columns = [np.zeros(0)] * 4
-    table = Table(columns[0].astype(np.int64), columns[1].astype(np.int64), columns[2], columns[3])
+def _table(rows: Sequence[_Row], contexts: Mapping[tuple[int, ...], int]) -> tuple[Table, dict[tuple[int, ...], int]]:
+    keyed = sorted((contexts[units[:-1]], units[-1], log_prob, backoff, units) for units, log_prob, backoff, _ in rows)
+    places, lasts, log_probs, backoffs = ([row[column] for row in keyed] for column in range(4))
+    table = Table(
+        np.array(places, dtype=np.int64),
+        np.array(lasts, dtype=np.int64),
+        np.array(log_probs, dtype=np.float64),
+        np.array(backoffs, dtype=np.float64),
+    )
     return table, {row[4]: place for place, row in enumerate(keyed)}
 
 
 class KenLM:
-    """A language model of words in KenLM's binary format, asked through the library ``kenlm``.
-
-    Beside the file must lie ``<file>.words``, one word a line, since the binary does not tell which words it knows.
-    """
+    """A language model of words in KenLM's binary format, asked through the library ``kenlm``."""
 
     def __init__(self, path: str | Path) -> None:
-        """Open a file; ``AuriscopeError`` when it cannot be, or the library or the words are missing."""
+        """Open a file; ``AuriscopeError`` when it cannot be, was built without its words, or the library is missing."""
         path = Path(path)
-        words = path.with_name(path.name + ".words")
-        try:
-            self.vocabulary = words.read_text(encoding="utf-8").split()
-        except (OSError, UnicodeDecodeError) as error:
-            raise AuriscopeError(f"{words}: KenLM's binaries need their words, one a line, in this file") from error
+        self.vocabulary = _words_of_binary(path)
         try:
             import kenlm
         except ImportError as error:
@@ -207,7 +210,7 @@ class KenLM:
         try:
             self._model = kenlm.Model(str(path))
         except (OSError, RuntimeError) as error:
-            raise AuriscopeError(f"{path}: is not a language model of KenLM") from error
+            raise AuriscopeError(f"{path}: KenLM cannot read it: {' '.join(str(error).split())}") from error
         self._new: Any = kenlm.State
 
     def start_state(self) -> Any:
@@ -224,3 +227,44 @@ class KenLM:
     def score_end(self, state: Any) -> float:
         """Natural logarithm of the probability that the sentence ends after ``state``."""
         return float(self._model.BaseScore(state, _END, self._new()) * _LN10)
+
+
+KENLM_MAGIC = b"mmap lm http://kheafield.com/code format version 5\n\0"
+"""What a binary of KenLM begins with."""
+_PARAMETERS, _SIZES = 88, 108
+"""Where its order, kind and so on are, and where its numbers of n-grams, unigrams first."""
+
+
+def _words_of_binary(path: Path) -> list[str]:
+    """The words of a binary, which KenLM writes behind everything else, each ended by a zero byte."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_SIZES + 8)
+            if not head.startswith(KENLM_MAGIC) or len(head) < _SIZES + 8:
+                raise AuriscopeError(f"{path}: is not a binary of KenLM, format version 5")
+            has_words = struct.unpack_from("<B3xfiB", head, _PARAMETERS)[3]
+            (number,) = struct.unpack_from("<Q", head, _SIZES)
+            if not has_words:
+                raise AuriscopeError(f"{path}: was built without its words; build it again with them")
+            size = file.seek(0, 2)
+            taken = 0
+            while taken < size:
+                taken = min(size, max(2 * taken, 16 * number + 1024))
+                file.seek(size - taken)
+                words = _last_words(file.read(), number)
+                if words is not None:
+                    return [word for word in words if word not in (_UNKNOWN, _BEGIN, _END)]
+    except OSError as error:
+        raise AuriscopeError(f"{path}: cannot be read: {error.strerror}") from error
+    raise AuriscopeError(f"{path}: is damaged: its {number} words are not at its end")
+
+
+def _last_words(tail: bytes, number: int) -> list[str] | None:
+    """The last ``number`` words, of which ``<unk>`` is the first; None if the tail does not reach back to it."""
+    parts = tail.split(b"\0")
+    if len(parts) <= number + 1 or parts[-1]:
+        return None
+    # What is before the first word need not end with a zero byte.
+    if not parts[-number - 1].endswith(_UNKNOWN.encode()):
+        return None
+    return [_UNKNOWN, *(part.decode("utf-8", errors="replace") for part in parts[-number:-1])]

@@ -52,8 +52,8 @@ class NGramConfig(LanguageModelConfig):
 class NGram(LanguageModel, name="recognition/ngram"):
     """An n-gram model over a recogniser's tokens, with interpolated modified Kneser-Ney smoothing.
 
-    It goes along with a beam search in tensors, as a neural language model does. Sentences begin and end with
-    ``tokenizer.eos_id``.
+    It goes along with a beam search in tensors, as a neural language model does. In its tables sentences begin and end
+    with ``tokenizer.eos_id``; what is read may begin with ``tokenizer.bos_id`` as well.
     """
 
     Config = NGramConfig
@@ -65,6 +65,8 @@ class NGram(LanguageModel, name="recognition/ngram"):
         self._allocate(config.num_ngrams)
 
     def _allocate(self, sizes: Sequence[int]) -> None:
+        # Before it is fitted, a model has its unigrams alone, all alike.
+        sizes = sizes or (len(self.config.tokens),)
         for length, size in enumerate(sizes, start=1):
             self.register_buffer(f"log_probs_{length}", torch.zeros(size))
             if length < len(sizes):
@@ -82,7 +84,7 @@ class NGram(LanguageModel, name="recognition/ngram"):
     @property
     def device(self) -> torch.device:
         """Where the tables are."""
-        return next(self.buffers(), torch.zeros(())).device
+        return self.get_buffer("log_probs_1").device
 
     def fit(self, texts: Iterable[str]) -> Self:
         """Learn from texts, a sentence each, that the tokenizer can write; returns the model.
@@ -158,6 +160,9 @@ class NGram(LanguageModel, name="recognition/ngram"):
         The beginning of a sentence forgets what was before it.
         """
         read = tokens.flatten()
+        bos = self.tokenizer.bos_id
+        assert bos is not None
+        read = torch.where(read == bos, self._end, read)
         contexts = self._read(read, state.flatten(0, 1))
         classes = len(self.tokenizer)
         log_probs = self.get_buffer("log_probs_1").repeat(len(read), 1)

@@ -10,7 +10,6 @@ from auriscope.pretrained import load
 from auriscope.recognition.decoding import DecodingOptions, TokenLanguageModel, WordLanguageModel
 from auriscope.recognition.language_model import LanguageModel
 
-_KENLM_MAGIC = b"mmap lm http://kheafield.com/code"
 DEFAULT_LM_WEIGHT = 0.5
 DEFAULT_WORD_BONUS = 1.5
 """Of a language model over words, where nothing else is said: what is usual in the field (pyctcdecode's)."""
@@ -23,10 +22,10 @@ def open_language_model(address: str, *, offline: bool | None = None) -> TokenLa
     """
     path = Path(address)
     if path.is_file():
-        from auriscope.recognition.arpa import KenLM, read_arpa
+        from auriscope.recognition.arpa import KENLM_MAGIC, KenLM, read_arpa
 
         with path.open("rb") as file:
-            binary = file.read(len(_KENLM_MAGIC)) == _KENLM_MAGIC
+            binary = file.read(len(KENLM_MAGIC)) == KENLM_MAGIC
         return KenLM(path) if binary else read_arpa(path)
     model = load(address, offline=offline)
     if not isinstance(model, LanguageModel):
