@@ -236,9 +236,10 @@ def main(folder: Path) -> None:
                 elif value.is_floating_point() and not name.endswith(".pe"):
                     # Norms start at ones and biases at zeros: what would hide a weight that went to the wrong place.
                     value.add_(0.1 * torch.randn_like(value) * (1 if value.ndim < 2 else value.std()))
-        # What is heard and written before must matter, and a text go on for a while; its search may write blanks.
+        # What is heard and written before must matter, and a text go on; its greedy search would write blanks, too.
         made["seq_lin"].w.weight.mul_(8 if transformer else 20)
         made["seq_lin"].w.bias[0] = -50 if transformer else -4
+        made["seq_lin"].w.bias[made["eos_index"]] -= 10 if transformer else 0
         torch.save(made["asr_model"].state_dict(), home / "asr.ckpt")
         torch.save(made["lm_model"].state_dict(), home / "lm.ckpt")
         statistics = {
