@@ -19,7 +19,7 @@ from sqlalchemy import select
 from auriscope.study import heartbeat
 from auriscope.study.jobs import MAX_ATTEMPTS, Jobs, ScoreFacts, TrackScore, check_submission, score_submission
 from auriscope.study.reconcile import reconcile
-from auriscope.study.schema import Score, Submission
+from auriscope.study.schema import Score, Submission, Task
 from auriscope.study.storage import put
 from auriscope.study.study import Study
 
@@ -205,6 +205,42 @@ def test_the_scorer_of_the_command_separates_and_judges(tmp_path: Path) -> None:
     assert all(soundfile.info(track.path).frames == 32_000 for track in facts.tracks)
     assert facts.separator.startswith("separation/")
     assert facts.estimator.startswith("quality/")
+
+
+def test_what_was_said_is_compared_with_what_was_to_be_read(
+    collection: Study, sender: Callable[..., Any], wav: Callable[..., bytes]
+) -> None:
+    visitor = sender(collection)
+    visitor.send(wav(0))
+    visitor.send(wav(1))
+    first, second = submissions(collection)
+    with collection.database.read() as session:
+        wanted = " ".join(part["text"] for part in session.get_one(Task, first.task_id).sentences)
+    check_submission(collection, first.id, lambda decoded: wanted.upper())
+    check_submission(collection, second.id, lambda decoded: "")
+    right, wrong = submissions(collection)
+    assert right.checks is not None
+    assert wrong.checks is not None
+    assert right.checks["prompts"] == {"ok": True, "value": 1.0, "limit": 0.3}
+    assert wrong.checks["prompts"] == {"ok": False, "value": 0.0, "limit": 0.3}
+
+
+@pytest.mark.parametrize("separator", [None, "none"])
+def test_the_transcriber_of_the_command_hears_the_talkers(tmp_path: Path, separator: str | None) -> None:
+    import torch
+
+    from auriscope.cli.study.work import make_transcriber
+    from auriscope.data.synthetic import voice
+    from auriscope.recognition import ConformerCTC
+    from auriscope.study.decode import decode
+
+    torch.manual_seed(0)
+    model = ConformerCTC.from_config(ConformerCTC.Tiny)
+    model.head.weight.data.mul_(40.0)
+    model.save_pretrained(tmp_path / "recognizer")
+    soundfile.write(tmp_path / "recording.wav", voice(1, 0, seconds=2.0, sample_rate=16_000), 16_000)
+    text = make_transcriber(str(tmp_path / "recognizer"), separator)(decode(tmp_path / "recording.wav", max_seconds=5))
+    assert text.strip()
 
 
 def test_forgotten_jobs_are_found_again(

@@ -26,7 +26,7 @@ from sqlalchemy.orm import undefer
 
 from auriscope.errors import AuriscopeError
 from auriscope.study import checks, heartbeat
-from auriscope.study.decode import DecodeError, decode
+from auriscope.study.decode import Decoded, DecodeError, decode
 from auriscope.study.fingerprint import fingerprint
 from auriscope.study.ids import now
 from auriscope.study.schema import Score, Submission, Task
@@ -63,6 +63,9 @@ class ScoreFacts:
 Scorer = Callable[[Path, Path], ScoreFacts]
 """Separates a recording, the first path, into a folder, the second, and scores the tracks; handed in from above."""
 
+Transcriber = Callable[[Decoded], str]
+"""Writes down what is said in a recording, in any order; handed in from above."""
+
 
 class _Json(Serializer):  # type: ignore[misc]
     """Jobs as JSON: whoever can write to the queue must not be able to run code here, as pickles would let them."""
@@ -86,8 +89,8 @@ class _QueueFile(SqliteStorage):  # type: ignore[misc]
 class Jobs:
     """The queue of a study, for whoever adds jobs to it and, with ``work`` or ``drain``, for whoever does them."""
 
-    def __init__(self, study: Study, scorer: Scorer | None = None) -> None:
-        self._study, self._scorer = study, scorer
+    def __init__(self, study: Study, scorer: Scorer | None = None, transcriber: Transcriber | None = None) -> None:
+        self._study, self._scorer, self._transcriber = study, scorer, transcriber
         self._queue = _open(study.settings.queue)
         self._check = self._queue.task(name="check")(self._do_check)
         self._score = self._queue.task(name="score")(self._do_score)
@@ -135,7 +138,7 @@ class Jobs:
 
     def _do_check(self, submission_id: str) -> None:
         with _logged("check", submission_id):
-            if check_submission(self._study, submission_id) and self._scorer is not None:
+            if check_submission(self._study, submission_id, self._transcriber) and self._scorer is not None:
                 self.score(submission_id)
 
     def _do_score(self, submission_id: str) -> None:
@@ -179,8 +182,10 @@ def _beat(study: Study, stop: threading.Event) -> None:
             return
 
 
-def check_submission(study: Study, submission_id: str) -> bool:
+def check_submission(study: Study, submission_id: str, transcriber: Transcriber | None = None) -> bool:
     """Check a recording and keep the findings; say whether it can be scored.
+
+    With a ``transcriber`` what was said is compared with what was to be read.
 
     Raises whatever goes wrong that does not lie in the recording; the attempt is counted then.
     """
@@ -205,7 +210,7 @@ def check_submission(study: Study, submission_id: str) -> bool:
         mark = fingerprint(decoded.mono, decoded.sample_rate)
         limits = checks.Limits(campaign.min_seconds, campaign.max_seconds)
         duplicate = _duplicate(study, submission, mark)
-        found = checks.run_checks(decoded, limits, duplicate=duplicate, sentences=sentences)
+        found = checks.run_checks(decoded, limits, duplicate=duplicate, sentences=sentences, transcriber=transcriber)
     with study.database.write() as session:
         kept = session.get(Submission, submission_id)
         if kept is None:

@@ -31,7 +31,8 @@ class Settings(BaseModel):
     ``database``: a URL of SQLAlchemy. ``storage``: a folder, or a URL such as ``s3://bucket/prefix``. ``queue``: a file
     for jobs, or ``redis://…``. ``public_url``: what participants open. ``trusted_proxies``: addresses whose
     ``X-Forwarded-For`` is believed. ``metrics_token``: what opens ``/metrics`` to those who do not ask from the machine
-    itself.
+    itself. ``recognizer``: address of what writes down what was said, for the comparison with what was to be read;
+    None: nothing is compared.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,6 +50,7 @@ class Settings(BaseModel):
     metrics_token: str | None = Field(default=None, min_length=16, repr=False)
     separator: str | None = None
     estimator: str | None = None
+    recognizer: str | None = None
 
     @property
     def is_https(self) -> bool:

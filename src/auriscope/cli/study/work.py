@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +15,8 @@ from auriscope.cli.study.options import Folder, opened
 from auriscope.errors import AuriscopeError
 
 if TYPE_CHECKING:
-    from auriscope.study.jobs import ScoreFacts, Scorer
+    from auriscope.study.decode import Decoded
+    from auriscope.study.jobs import ScoreFacts, Scorer, Transcriber
 
 
 def work(
@@ -33,7 +36,11 @@ def work(
         scorer = None
         if score and jobs.scores(study):
             scorer = make_scorer(study.settings.separator, study.settings.estimator)
-        queue = jobs.Jobs(study, scorer)
+        transcriber = None
+        if study.settings.recognizer is not None:
+            separator = study.settings.separator if jobs.scores(study) else "none"
+            transcriber = make_transcriber(study.settings.recognizer, separator)
+        queue = jobs.Jobs(study, scorer, transcriber)
         if not once:
             serving.work(queue)
             return
@@ -78,3 +85,43 @@ def make_scorer(separator: str | None, estimator: str | None) -> Scorer:
         return ScoreFacts(address, judged.model, tracks)
 
     return score
+
+
+def make_transcriber(recognizer: str, separator: str | None) -> Transcriber:
+    """Give a function that writes down what the talkers of a recording say, one after the other.
+
+    Recognisers know one voice at a time, so the recording is separated first, as for its score; ``separator`` "none"
+    leaves that. The models are loaded once, with the first recording; an address that cannot be loaded fails the check.
+    """
+    loaded: list[tuple[Any, Any]] = []
+
+    def load() -> tuple[Any, Any]:
+        import torch
+
+        from auriscope.pretrained import load as load_model
+        from auriscope.verbs.defaults import default_separator
+        from auriscope.verbs.transcriber import Transcriber, TranscriberSettings
+
+        torch.set_num_threads(1)
+        model = None if separator == "none" else load_model(separator or default_separator(2))
+        return Transcriber(TranscriberSettings(model=recognizer)), model
+
+    def transcribe(decoded: Decoded) -> str:
+        from auriscope.signal.files import write
+        from auriscope.verbs.separate import separate
+
+        if not loaded:
+            loaded.append(load())
+        transcriber, model = loaded[0]
+        with tempfile.TemporaryDirectory(prefix="auriscope-words-") as name:
+            recording = Path(name) / "recording.wav"
+            write(recording, decoded.mono, decoded.sample_rate)
+            tracks: Sequence[str | Path] = (recording,)
+            if model is not None:
+                (result,) = separate(recording, Path(name) / "tracks", model=model)
+                if result.error is not None:
+                    raise AuriscopeError(result.error)
+                tracks = result.tracks
+            return " ".join(transcriber.read(Path(track)).text for track in tracks)
+
+    return transcribe

@@ -242,6 +242,7 @@ _UNITS = {
     "one_voice": ("probability of two voices", "at least"),
     "level_balance": ("dB between the tracks", "at most"),
     "duplicate": ("alike", "below"),
+    "prompts": ("of the words to be read", "at least"),
 }
 _SETTINGS = {
     "echoCancellation": "Echo cancellation",
