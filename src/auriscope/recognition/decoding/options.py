@@ -63,7 +63,7 @@ class DecodingOptions:
     lm_weight: float = 0.0
     word_lm_weight: float = 0.0
     word_bonus: float = 0.0
-    unknown_word_score: float = -20.0
+    unknown_word_score: float = -6.0
     length_bonus: float = 0.0
     coverage_weight: float = 0.0
     coverage: Coverage = "covered"
