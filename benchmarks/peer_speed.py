@@ -73,8 +73,8 @@ def build(side: str, system: str, folder: Path):
 
     if side == "ours":
         from auriscope.metrics import pit_si_snr
-        from auriscope.separation import interop
         from auriscope.pretrained.foreign import read_tensors
+        from auriscope.separation import interop
 
         saved = read_tensors(folder / "weights.pt")
         foreign = interop.from_speechbrain_sepformer(**saved) if system == "sepformer" else interop.from_asteroid(saved)
