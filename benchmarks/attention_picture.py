@@ -72,7 +72,7 @@ def train(architecture: str, steps: int) -> Recognizer:
         data = TranscribedConfig(corpora=("fsdd_digits",), batch_seconds=30.0, joining=JoiningConfig(num_joined=joined))
         batches.append(TranscribedBatches(data, seed=1 + number).iterate())
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=steps, pct_start=0.1)
     begin = perf_counter()
     for step in range(1, steps + 1):
         batch = next(batches[(step > 0.2 * steps) + (step > 0.5 * steps)])

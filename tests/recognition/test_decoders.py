@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -124,7 +126,7 @@ def test_las_attends_by_inner_products_of_two_networks() -> None:
     for row, length in enumerate(encoded.frame_lengths.tolist()):
         energies = torch.stack(
             [model.of_state(speller[row, 0]) @ model.of_frame(encoded.states[row, u]) for u in range(length)]
-        )
+        ) / math.sqrt(model.config.attention_size)
         alpha = energies.exp() / energies.exp().sum()
         torch.testing.assert_close(attention[row, 0, :length], alpha, rtol=1e-4, atol=1e-6)
         context = sum(alpha[u] * encoded.states[row, u] for u in range(length))

@@ -209,7 +209,8 @@ class LAS(Recognizer, name="recognition/las"):
         """Equations 6 to 11: the speller's state s_i and the context c_i side by side, and the attention α_i."""
         x = torch.cat((self.embedding(tokens), state.context), -1)
         output, rnn = run_step(self.speller, x, state.rnn)
-        energies = self.of_state(output) @ state.keys
+        # The scale could be a part of φ; apart, a step of training does not throw all attention on one frame.
+        energies = self.of_state(output) @ state.keys / math.sqrt(self.config.attention_size)
         attention = energies.masked_fill(~state.valid, -torch.inf).softmax(-1)
         context = attention @ state.frames
         return torch.cat((output, context), -1), replace(state, rnn=rnn, context=context), attention
