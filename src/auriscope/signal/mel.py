@@ -62,7 +62,7 @@ def mel_filterbank(
         norm: "slaney" gives each triangle the area 1 over its width in hertz; "none" leaves its height at 1.
 
     Returns:
-        (num_mels, fft_length // 2 + 1) float32, kept for the next call: do not change it in place. Equal to
+        (num_mels, fft_length // 2 + 1) float32, kept for the next call; do not change it in place. Equal to
         librosa.filters.mel.
     """
     frequencies = torch.linspace(0.0, sample_rate / 2.0, fft_length // 2 + 1, dtype=torch.float64)
