@@ -184,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="address or folder of a recogniser with attention (default: train a small one)")
     parser.add_argument("--architecture", choices=sorted(SMALL), default="recognition/las", help="of the small one")
-    parser.add_argument("--steps", type=int, default=1200, help="batches to train the small one with")
+    parser.add_argument("--steps", type=int, default=1600, help="batches to train the small one with")
     parser.add_argument("--keep", type=Path, help="folder to save the small one in")
     parser.add_argument("--set", default="digits", help="corpus with texts, digits or digits-unseen")
     parser.add_argument("--split", default="test", help="its split")
