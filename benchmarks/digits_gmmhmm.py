@@ -81,8 +81,8 @@ def _card(official: float, unseen: float) -> ModelCard:
         attributions=("Free Spoken Digit Dataset, Z. Jackson and others, CC BY-SA 4.0",),
         command="benchmarks/digits_gmmhmm.py --save FOLDER",
         metrics={
-            "accuracy fsdd_digits, official test part": official,
-            "accuracy fsdd_digits, fitted again without the speaker": unseen,
+            "word_error_percent fsdd_digits official test part": 100.0 * (1.0 - official),
+            "word_error_percent fsdd_digits without the speaker": 100.0 * (1.0 - unseen),
         },
         limits=("Nothing but the ten digits: every other word is heard as one of them.", "Six speakers, little noise."),
     )
