@@ -56,8 +56,8 @@ class LASConfig(RecognizerConfig):
 class Listener(nn.Module):
     """A BLSTM, and over it ``num_pyramid_layers`` that each read two frames as one; equation 5 of the paper.
 
-    The frames are normalised, which is not in the paper: every layer makes differences between frames smaller, and as
-    long as they are small, attention has nothing to learn from.
+    The frames are normalised, which is not in the paper: fresh layers make the differences between frames smaller and
+    smaller, and attention learns from them.
     """
 
     def __init__(self, num_mels: int, size: int, num_pyramid_layers: int, dropout: float) -> None:
@@ -103,10 +103,9 @@ class SpellerState:
 
 
 def _network(inputs: int, size: int) -> nn.Sequential:
-    """One of the two networks of the attention.
+    """One of the two networks of the attention, with weights that keep the size of what goes through.
 
-    Torch draws weights so small that all energies are about 0 to begin with, every frame weighs the same, and nothing
-    tells the networks otherwise for a long time.
+    Torch's own are smaller, so that all frames would weigh about the same to begin with.
     """
     layers = nn.Linear(inputs, size), nn.Linear(size, size)
     for layer in layers:
@@ -209,7 +208,7 @@ class LAS(Recognizer, name="recognition/las"):
         """Equations 6 to 11: the speller's state s_i and the context c_i side by side, and the attention α_i."""
         x = torch.cat((self.embedding(tokens), state.context), -1)
         output, rnn = run_step(self.speller, x, state.rnn)
-        # The scale could be a part of φ; apart, a step of training does not throw all attention on one frame.
+        # The scale could be a part of φ. Apart, it keeps steps of training from throwing all attention on one frame.
         energies = self.of_state(output) @ state.keys / math.sqrt(self.config.attention_size)
         attention = energies.masked_fill(~state.valid, -torch.inf).softmax(-1)
         context = attention @ state.frames
