@@ -255,6 +255,10 @@ def test_it_says_which_model_and_what_word_error_to_expect(sung: Sung, address: 
     assert line.endswith("--model hf://facebook/wav2vec2-base-960h")
     assert "\n" not in line
     assert expected_error("separation/bandsplit.mini") is None
+    shipped = expected_error("recognition/conformer-ctc.digits")
+    assert shipped is not None
+    assert shipped.count("(digits test)") == shipped.count("(digits-unseen test)") == 1
+    assert "valid" not in shipped
     unknown = Transcriber(TranscriberSettings(model=model)).introduction()
     assert "nothing is known of its word error" in unknown
 

@@ -74,7 +74,10 @@ class RecognitionTask(nn.Module):
     def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:  # noqa: ARG002
         """The losses of a batch."""
         options, model = self.options, self.model
-        features, frame_lengths = model.features(batch["waveform"], batch["lengths"])
+        waveform = batch["waveform"]
+        # Powers and their logarithms lose what a network needs of them in sixteen bits.
+        with torch.autocast(waveform.device.type, enabled=False):
+            features, frame_lengths = model.features(waveform, batch["lengths"])
         if self.training and not batch.get("plain") and features.shape[-1] > 1:
             features = spec_augment(
                 features,

@@ -165,7 +165,10 @@ def require_recognizer_address(model: StrPath | None) -> str:
 
 
 def expected_error(address: str, *, offline: bool | None = None) -> str | None:
-    """Say what word error the card of a model has, such as ``"35 % word error (libri-eval50 test)"``; None if none."""
+    """Say what a model's card tells to expect: ``"a word error of 35 % (libri_eval50_flac test)"``; None if nothing.
+
+    Of the sets of which a test split was measured only that counts: weights are chosen by the valid one.
+    """
     try:
         card = ModelCard.read(resolve(address, offline=offline))
     except CheckpointError:
@@ -173,7 +176,8 @@ def expected_error(address: str, *, offline: bool | None = None) -> str | None:
     found = []
     for name, value in card.metrics.items():
         kind, _, of = name.partition(" ")
-        if kind == "word_error_percent":
+        chosen_by = of.endswith(" valid") and f"{kind} {of.removesuffix(' valid')} test" in card.metrics
+        if kind == "word_error_percent" and not chosen_by:
             found.append(f"{value:.0f} % ({of})" if of else f"{value:.0f} %")
     return f"a word error of {', '.join(found)}" if found else None
 
