@@ -30,6 +30,8 @@ def full(open_study: Callable[..., Study]) -> Study:
 def log_in(page: Any, address: str, name: str) -> None:
     page.goto(f"{address}/admin")
     page.wait_for_url("**/admin/login")
+    # The keyboard goes to the first field, but only once the browser has given it the focus.
+    until(page, "document.activeElement.tagName === 'INPUT'")
     page.keyboard.type(name)
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)

@@ -158,7 +158,7 @@ def test_the_file_of_an_n_gram_over_words_takes_part(recognizer: Path, tmp_path:
     assert isinstance(model, WordLanguageModel)
     assert model.score_word(model.start_state(), "A")[0] == pytest.approx((-0.3 - 0.5) * np.log(10))
     options = with_language_model(DecodingOptions(), model)
-    assert (options.word_lm_weight, options.word_bonus, options.lm_weight) == (0.5, 1.5, 0.0)
+    assert (options.word_lm_weight, options.word_bonus, options.lm_weight) == (0.5, 2.0, 0.0)
     network, items = load(str(recognizer)), spoken_set("labelled", "test")
     plain = [text for _, text in transcribed(network, items, lambda _: None)]
     strong = with_language_model(DecodingOptions(), model, 9.0)

@@ -61,7 +61,9 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
         save_weights(run / "best.safetensors", weights, {"step": step, "hours_of_audio": 0.5})
         (run / "last.safetensors").touch()
 
-    def measure(model: str, name: str, *, split: str, separators: tuple[str, ...]) -> EvaluationResult:
+    def measure(
+        model: str, name: str, *, split: str, separators: tuple[str, ...], language_model: str | None
+    ) -> EvaluationResult:
         value = built.figures[Path(model).parents[1].name]
         return EvaluationResult(name, split, model, separators, 1, {"si_snri_db": Figure(value, value, value)})
 
@@ -151,7 +153,9 @@ def test_further_floors_count_and_further_sets_stand_on_the_card(house: House, m
     house.place.list_file.write_text(LIST.replace("floors: {clean: 8.0}}", more))
     measured: list[tuple[str, str]] = []
 
-    def measure(model: str, name: str, *, split: str, separators: tuple[str, ...]) -> EvaluationResult:
+    def measure(
+        model: str, name: str, *, split: str, separators: tuple[str, ...], language_model: str | None
+    ) -> EvaluationResult:
         measured.append((name, split))
         figures = {"si_snri_db": Figure(7.2, 7.0, 7.4), "pesq_wb_gain": Figure(0.1, 0.0, 0.2)}
         return EvaluationResult(name, split, model, separators, 1, figures)

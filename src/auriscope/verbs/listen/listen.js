@@ -71,6 +71,9 @@
     if (!current.paused) requestAnimationFrame(follow);
   };
 
+  // A sound that is told to pause before it has begun says so as a failure, which is none.
+  const play = (sound) => sound.play().catch(() => {});
+
   // Take another sound at the same moment, so that tracks can be compared word by word.
   const choose = (sound) => {
     if (sound === current) return;
@@ -79,7 +82,7 @@
     current.pause();
     current = sound;
     choices[sounds.indexOf(sound)].checked = true;
-    if (playing) sound.play();
+    if (playing) play(sound);
   };
 
   const state = () => {
@@ -98,7 +101,7 @@
     sound.addEventListener("pause", state);
     sound.addEventListener("seeked", () => { if (sound === current) show(); });
   }
-  button.addEventListener("click", () => (current.paused ? current.play() : current.pause()));
+  button.addEventListener("click", () => (current.paused ? play(current) : current.pause()));
   seek.addEventListener("input", () => { current.currentTime = Number(seek.value); });
   choices.forEach((choice, index) => choice.addEventListener("change", () => choose(sounds[index])));
   for (const figure of figures) {
@@ -144,7 +147,7 @@
       choose(sounds.find((sound) => sound.dataset.sound === word.closest("[data-track]").dataset.track));
       current.currentTime = Number(word.dataset.from);
       show();
-      current.play();
+      play(current);
     });
     said.addEventListener("keydown", (event) => {
       const word = event.target.closest("button");
