@@ -24,9 +24,9 @@ from auriscope.study.study import Study
 from .conftest import COLLECTION
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
-    """Start a server that speaks S3's protocol, and give its address."""
+    """Start a server that speaks S3's protocol, and give its address: one for all, as clients remember it."""
     moto = pytest.importorskip("moto.server")
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
