@@ -67,13 +67,15 @@ class NGram(LanguageModel, name="recognition/ngram"):
     def _allocate(self, sizes: Sequence[int]) -> None:
         # Before it is fitted, a model has its unigrams alone, all alike.
         sizes = sizes or (len(self.config.tokens),)
+        # The smaller whole numbers where they hold every token: the tables ship.
+        units = torch.int16 if len(self.config.tokens) <= torch.iinfo(torch.int16).max else torch.int32
         for length, size in enumerate(sizes, start=1):
             self.register_buffer(f"log_probs_{length}", torch.zeros(size))
             if length < len(sizes):
                 self.register_buffer(f"backoffs_{length}", torch.zeros(size))
             if length > 1:
                 self.register_buffer(f"starts_{length}", torch.zeros(sizes[length - 2] + 1, dtype=torch.int32))
-                self.register_buffer(f"units_{length}", torch.zeros(size, dtype=torch.int32))
+                self.register_buffer(f"units_{length}", torch.zeros(size, dtype=units))
         self._keys: list[Tensor] = []
 
     @property
