@@ -233,10 +233,8 @@ def _update_activations(
 ) -> None:
     numerator, denominator = room[4:]
     if divergence == "euclidean":
-        if facts[0].data_ptr() != numerator.data_ptr():
-            numerator.copy_(facts[0])
         _product(h.mT, facts[1], denominator.mT)  # The Gram matrix is symmetric.
-        h *= _quotient(numerator, denominator)
+        h *= torch.div(facts[0], torch.threshold_(denominator, 0, _SMALLEST_MODEL), out=numerator)
         return
     for tile in _tiles(matrix):
         part = h[..., tile]
