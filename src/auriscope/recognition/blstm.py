@@ -61,11 +61,6 @@ class BLSTMCTC(Recognizer, name="recognition/blstm-ctc"):
         )
         self.head = nn.Linear(2 * config.num_cells, len(config.tokens))
 
-    def features(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Log-mel features, normalised over each recording."""
-        features: tuple[Tensor, Tensor] = self.front(waveform, lengths)
-        return features
-
     def encode_features(self, features: Tensor, frame_lengths: Tensor) -> Encoded:
         """Encode features (batch, frames, num_mels), stacking every ``subsampling`` of them."""
         stacked, frame_lengths = stack_frames(features, frame_lengths, self.config.subsampling)
@@ -73,11 +68,6 @@ class BLSTMCTC(Recognizer, name="recognition/blstm-ctc"):
         states = states * length_mask(frame_lengths, states.shape[1])[..., None]
         seconds = self.config.subsampling * self.front.hop_length / self.config.sample_rate
         return Encoded(states, frame_lengths, seconds)
-
-    def ctc_logits(self, encoded: Encoded) -> Tensor:
-        """Logits (batch, frames, tokens)."""
-        logits: Tensor = self.head(encoded.states)
-        return logits
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """CTC logits (batch, frames, tokens) of waveforms (batch, time)."""

@@ -64,21 +64,11 @@ class ConformerCTC(Recognizer, name="recognition/conformer-ctc"):
         )
         self.head = nn.Linear(config.dim, len(config.tokens))
 
-    def features(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Log-mel features, normalised over each recording."""
-        features: tuple[Tensor, Tensor] = self.front(waveform, lengths)
-        return features
-
     def encode_features(self, features: Tensor, frame_lengths: Tensor) -> Encoded:
         """Encode features (batch, frames, num_mels) into a quarter of the frames."""
         states, frame_lengths = self.encoder(features, frame_lengths)
         seconds = self.encoder.subsampling_factor * self.front.hop_length / self.config.sample_rate
         return Encoded(states, frame_lengths, seconds)
-
-    def ctc_logits(self, encoded: Encoded) -> Tensor:
-        """Logits (batch, frames, tokens)."""
-        logits: Tensor = self.head(encoded.states)
-        return logits
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """CTC logits (batch, frames, tokens) of waveforms (batch, time)."""

@@ -199,11 +199,6 @@ class CRDNN(Recognizer, name="recognition/crdnn"):
         self.spell = nn.Linear(size, len(config.tokens))
         self.dropout = nn.Dropout(config.dropout)
 
-    def features(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Log-mel features at the mean and the standard deviation of the training set."""
-        features: tuple[Tensor, Tensor] = self.front(waveform, lengths)
-        return features
-
     def encode_features(self, features: Tensor, frame_lengths: Tensor) -> Encoded:
         """Encode features (batch, frames, num_mels) into a ``time_pooling``-th of the frames, at least one."""
         pooling = self.config.time_pooling
@@ -219,11 +214,6 @@ class CRDNN(Recognizer, name="recognition/crdnn"):
         for linear in self.linears:
             x = linear(x, valid)
         return Encoded(x * valid[..., None], frame_lengths, pooling * self.front.hop_length / self.config.sample_rate)
-
-    def ctc_logits(self, encoded: Encoded) -> Tensor:
-        """CTC's logits (batch, frames, tokens)."""
-        logits: Tensor = self.head(encoded.states)
-        return logits
 
     def decoder_logits(self, encoded: Encoded, tokens: Tensor) -> Tensor:
         """Logits (batch, tokens, classes) of what follows each of the tokens (batch, tokens)."""

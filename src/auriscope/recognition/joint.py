@@ -85,18 +85,8 @@ class Joint(TransformerSpeller, name="recognition/joint"):
             activation=config.activation,
         )
 
-    def features(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Log-mel features, normalised over each recording."""
-        features: tuple[Tensor, Tensor] = self.front(waveform, lengths)
-        return features
-
     def encode_features(self, features: Tensor, frame_lengths: Tensor) -> Encoded:
         """Encode features (batch, frames, num_mels) into a quarter of the frames."""
         states, frame_lengths = self.encoder(features, frame_lengths)
         seconds = self.encoder.subsampling_factor * self.front.hop_length / self.config.sample_rate
         return Encoded(states, frame_lengths, seconds)
-
-    def ctc_logits(self, encoded: Encoded) -> Tensor:
-        """CTC's logits (batch, frames, tokens)."""
-        logits: Tensor = self.head(encoded.states)
-        return logits

@@ -73,11 +73,6 @@ class MeanContext(Recognizer, name="recognition/mean-context"):
             nn.Linear(size + dim, size), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(size, len(config.tokens))
         )
 
-    def features(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Log-mel features, normalised over each recording."""
-        features: tuple[Tensor, Tensor] = self.front(waveform, lengths)
-        return features
-
     def encode_features(self, features: Tensor, frame_lengths: Tensor) -> Encoded:
         """Listen to features (batch, frames, num_mels); every layer of the pyramid leaves half the frames."""
         states, frame_lengths = self.listener(features, frame_lengths)

@@ -63,6 +63,10 @@ class Recognizer(Model):
     :meth:`start`, :meth:`step`, :meth:`select` and :meth:`keep`. Rows of the beam are ordered (batch, beam).
     """
 
+    front: Any
+    """The features, a module."""
+    head: Any
+    """From states to CTC's logits, a module."""
     has_ctc: bool = False
     has_decoder: bool = False
     maskable: bool = True
@@ -87,9 +91,13 @@ class Recognizer(Model):
         """Transcribe waveforms (batch, time), of a model that ``decodes_itself``."""
         raise NotImplementedError(f"{self.name} does not decode itself: use decode")
 
-    @abstractmethod
     def features(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Turn waveforms (batch, time) into features (batch, frames, channels) and frame lengths (batch,)."""
+        """Turn waveforms (batch, time) into features (batch, frames, channels) and frame lengths (batch,).
+
+        Those of ``self.front``, unless a model has another way.
+        """
+        features: tuple[Tensor, Tensor] = self.front(waveform, lengths)
+        return features
 
     @abstractmethod
     def encode_features(self, features: Tensor, frame_lengths: Tensor) -> Encoded:
@@ -100,8 +108,14 @@ class Recognizer(Model):
         return self.encode_features(*self.features(waveform, lengths))
 
     def ctc_logits(self, encoded: Encoded) -> Tensor:
-        """Logits (batch, frames, tokens) of CTC, the blank being token ``tokenizer.blank_id``."""
-        raise NotImplementedError(f"{self.name} has no CTC")
+        """Logits (batch, frames, tokens) of CTC, the blank being token ``tokenizer.blank_id``.
+
+        Those of the layer ``self.head``, unless a model has another way.
+        """
+        if not self.has_ctc:
+            raise NotImplementedError(f"{self.name} has no CTC")
+        logits: Tensor = self.head(encoded.states)
+        return logits
 
     def decoder_logits(self, encoded: Encoded, tokens: Tensor) -> Tensor:
         """Teacher forcing: logits (batch, tokens, classes) of what follows each of the tokens (batch, tokens).

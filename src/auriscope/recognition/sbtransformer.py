@@ -160,11 +160,6 @@ class SpeechBrainTransformer(TransformerSpeller, name="recognition/sb-transforme
         )
         self.head = nn.Linear(config.dim, len(config.tokens))
 
-    def features(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Log-mel features at the mean and the standard deviation of the training set."""
-        features: tuple[Tensor, Tensor] = self.front(waveform, lengths)
-        return features
-
     def encode_features(self, features: Tensor, frame_lengths: Tensor) -> Encoded:
         """Encode features (batch, frames, num_mels) into a quarter of the frames."""
         x = features[..., None]
@@ -173,11 +168,6 @@ class SpeechBrainTransformer(TransformerSpeller, name="recognition/sb-transforme
         states = self.encoder(self.project_dropout(self.project(x.flatten(2))), frame_lengths)
         seconds = self.num_skipped * self.front.hop_length / self.config.sample_rate
         return Encoded(states, frame_lengths, seconds)
-
-    def ctc_logits(self, encoded: Encoded) -> Tensor:
-        """CTC's logits (batch, frames, tokens)."""
-        logits: Tensor = self.head(encoded.states)
-        return logits
 
 
 @dataclass(frozen=True)

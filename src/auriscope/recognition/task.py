@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rapidfuzz.distance import Levenshtein
 from torch import Tensor, nn
 
 from auriscope.data.texts import TextBatches
 from auriscope.data.transcribed import TranscribedBatches, TranscribedConfig, padded, spoken_set
 from auriscope.errors import RecipeError
+from auriscope.metrics.wer import character_errors, word_errors
 from auriscope.recognition import lm_task
 from auriscope.recognition.greedy import transcripts
-from auriscope.recognition.language_model import LanguageModel
+from auriscope.recognition.language_model import LanguageModel, pad_tokens
 from auriscope.recognition.lm_task import LanguageModelTask
 from auriscope.recognition.recognizer import Recognizer
 from auriscope.signal.features import spec_augment
@@ -88,15 +88,11 @@ class RecognitionTask(nn.Module):
                 max_time_width=options.max_time_width,
             )
         encoded = model.encode_features(features, frame_lengths)
-        numbers = [model.tokenizer.encode(text) for text in batch["text"]]
-        token_lengths = torch.tensor([len(entry) for entry in numbers], device=features.device)
-        tokens = torch.zeros(len(numbers), max(map(len, numbers)), dtype=torch.int64)
-        for row, entry in zip(tokens, numbers, strict=True):
-            row[: len(entry)] = torch.tensor(entry)
+        tokens, token_lengths = pad_tokens(model.tokenizer.encode(text) for text in batch["text"])
         return model.losses(
             encoded,
             tokens.to(features.device),
-            token_lengths,
+            token_lengths.to(features.device),
             ctc_weight=options.ctc_weight,
             label_smoothing=options.label_smoothing,
         )
@@ -104,12 +100,9 @@ class RecognitionTask(nn.Module):
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
         """Character and word errors of the greedy transcripts as a share of what was said, each (batch,)."""
         found = transcripts(self.model, batch["waveform"], batch["lengths"])
-        pairs = list(zip(found, batch["text"], strict=True))
         return {
-            "character_error": torch.tensor([Levenshtein.distance(own, said) / len(said) for own, said in pairs]),
-            "word_error": torch.tensor(
-                [Levenshtein.distance(own.split(), said.split()) / len(said.split()) for own, said in pairs]
-            ),
+            "character_error": torch.from_numpy(character_errors(found, batch["text"]).rates),
+            "word_error": torch.from_numpy(word_errors(found, batch["text"]).rates),
         }
 
 

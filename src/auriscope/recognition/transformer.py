@@ -112,11 +112,6 @@ class Transformer(TransformerSpeller, name="recognition/transformer"):
             norm_first=config.norm_first,
         )
 
-    def features(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Log-mel features, normalised over each recording."""
-        features: tuple[Tensor, Tensor] = self.front(waveform, lengths)
-        return features
-
     def encode_features(self, features: Tensor, frame_lengths: Tensor) -> Encoded:
         """Encode features (batch, frames, num_mels) into a quarter of the frames."""
         frames, frame_lengths = self.subsampling(features, frame_lengths)
