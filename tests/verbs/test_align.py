@@ -18,6 +18,7 @@ from auriscope.recognition.words import Word
 from auriscope.signal.resampling import resample
 from auriscope.text.tokenizer import characters
 from auriscope.verbs.align import align, joined, spelt, subtitles, text_or_file, textgrid
+from auriscope.verbs.defaults import default_recognizer
 
 from ..recognition.tones import RATE, TONE_SECONDS, tone_texts, tones, trained_on_tones
 
@@ -176,3 +177,11 @@ def test_a_text_is_the_words_or_a_file_of_them(tmp_path: Path) -> None:
     assert text_or_file(str(tmp_path / "said.txt")) == "from a file\n"
     for words in ("some words", "a\nb", "x" * 5000, "\0"):
         assert text_or_file(words) == words
+
+
+def test_without_a_model_the_recogniser_of_transcribe_is_taken(
+    sung: Callable[..., tuple[Path, str, list[float]]],
+) -> None:
+    path, _, _ = sung("a.wav", 3)
+    (result,) = align(path, path.parent / "out", text="ANY WORDS")
+    assert result.model == default_recognizer() == "recognition/conformer-ctc.en"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from auriscope.data.transcribed import letters
 from auriscope.errors import AudioFileError, AuriscopeError
-from auriscope.pretrained import list_shipped, load
+from auriscope.pretrained import load
 from auriscope.recognition import Recognizer
 from auriscope.recognition.alignment import ctc_align, frames_needed
 from auriscope.recognition.pauses import PauseFinder, settled
@@ -36,6 +36,8 @@ from auriscope.verbs.batch import (
     source_of,
     write_record,
 )
+from auriscope.verbs.defaults import default_recognizer
+from auriscope.verbs.subtitles import Subtitle, subrip
 
 RECORD = "align.json"
 """Written for each recording: what was aligned with which model, and the words."""
@@ -157,20 +159,16 @@ def _recognizer(model: StrPath | Recognizer | None, device: Any, offline: bool |
         loaded: Any = model
         address = model.name
     else:
-        address = _shipped() if model is None else os.fspath(model)
+        named = default_recognizer() if model is None else os.fspath(model)
+        if named is None:
+            raise AuriscopeError("no recogniser is installed; train one (auriscope train) and name it with --model")
+        address = named
         loaded = load(address, device=device, offline=offline)
     if not isinstance(loaded, Recognizer) or not loaded.has_ctc:
         raise AuriscopeError(
             f"{address} is no recogniser with CTC, which finding word times needs; see `auriscope models`"
         )
     return loaded.eval(), address
-
-
-def _shipped() -> str:
-    for shipped in list_shipped():
-        if shipped.room == "recognition" and "ctc" in shipped.address:
-            return shipped.address
-    raise AuriscopeError("no recogniser with CTC is installed; train one (auriscope train) and name it with --model")
 
 
 def spelt(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[tuple[str, int]], list[str]]:
@@ -286,15 +284,4 @@ def textgrid(words: Sequence[Word], duration_seconds: float) -> str:
 
 def subtitles(words: Sequence[Word]) -> str:
     """Write words as SubRip subtitles, one a word."""
-    entries = [
-        f"{number}\n{_clock(word.start_seconds)} --> {_clock(word.end_seconds)}\n{word.word}\n"
-        for number, word in enumerate(words, 1)
-    ]
-    return "\n".join(entries)
-
-
-def _clock(seconds: float) -> str:
-    milliseconds = round(1000 * seconds)
-    minutes, milliseconds = divmod(milliseconds, 60_000)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:02}:{minutes:02}:{milliseconds // 1000:02},{milliseconds % 1000:03}"
+    return subrip([Subtitle(word.start_seconds, word.end_seconds, (word.word,)) for word in words])

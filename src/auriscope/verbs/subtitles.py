@@ -64,11 +64,16 @@ def srt(words: Sequence[Word]) -> str:
     00:01:01,500 --> 00:01:02,750
     HELLO THERE
     """
-    entries = [
+    return subrip(subtitles(words))
+
+
+def subrip(entries: Sequence[Subtitle]) -> str:
+    """Write subtitles, as they are, as SubRip."""
+    written = [
         f"{number}\n{_clock(each.start_seconds, ',')} --> {_clock(each.end_seconds, ',')}\n{_joined(each)}\n"
-        for number, each in enumerate(subtitles(words), 1)
+        for number, each in enumerate(entries, 1)
     ]
-    return "\n".join(entries)
+    return "\n".join(written)
 
 
 def vtt(words: Sequence[Word]) -> str:
