@@ -99,6 +99,9 @@ def config_from_values(config_class: type[Any], values: dict[str, Any], name: st
     hints = typing.get_type_hints(config_class)
     checked = {}
     for key, value in values.items():
+        if dataclasses.is_dataclass(hints[key]) and isinstance(value, dict):
+            checked[key] = config_from_values(typing.cast(type[Any], hints[key]), value, f"{name}: {key}")
+            continue
         try:
             # Strict: "2" is not 2, and true is not 1; but 2 is 2.0.
             checked[key] = TypeAdapter(hints[key]).validate_python(_tuples(value), strict=True)

@@ -36,8 +36,11 @@ if TYPE_CHECKING:
         split_early_late,
     )
     from auriscope.signal.stft import STFT, make_window
+    from auriscope.signal.vocoding import MEL_16K, MEL_22K, MelConfig, check_same_mel, speech_mel
 
 __all__ = [
+    "MEL_16K",
+    "MEL_22K",
     "STFT",
     "AudioInfo",
     "AudioReader",
@@ -47,10 +50,12 @@ __all__ = [
     "ImpulseResponses",
     "LevelMeter",
     "LogMel",
+    "MelConfig",
     "RawWaveform",
     "Room",
     "RoomConfig",
     "StreamResampler",
+    "check_same_mel",
     "chunk",
     "clipped_fraction",
     "convolve",
@@ -76,6 +81,7 @@ __all__ = [
     "silences",
     "simulate",
     "spec_augment",
+    "speech_mel",
     "split_early_late",
     "write",
     "written_aside",
@@ -92,6 +98,7 @@ _HOMES = {
     "resampling": "resample",
     "rooms": "ImpulseResponses Room RoomConfig convolve sample_room simulate split_early_late",
     "stft": "STFT make_window",
+    "vocoding": "MEL_16K MEL_22K MelConfig check_same_mel speech_mel",
 }
 _PUBLIC = {name: module for module, names in _HOMES.items() for name in names.split()}
 
