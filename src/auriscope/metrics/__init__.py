@@ -12,6 +12,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from auriscope.metrics.accumulate import Accumulator, Summary, summarize, summarize_ratio
     from auriscope.metrics.bss import BssEval, bss_eval, sdr
+    from auriscope.metrics.eer import (
+        DetCurve,
+        OperatingPoint,
+        VerificationRates,
+        det_curve,
+        equal_error_rate,
+        min_dcf,
+        verification_rates,
+    )
     from auriscope.metrics.improvement import sdri, si_snri
     from auriscope.metrics.perceptual import PerceptualScores, pesq, stoi
     from auriscope.metrics.pit import (
@@ -31,15 +40,21 @@ _HOMES = {
     "Accumulator": "accumulate",
     "BssEval": "bss",
     "CharacterErrors": "wer",
+    "DetCurve": "eer",
+    "OperatingPoint": "eer",
     "PerceptualScores": "perceptual",
     "PitResult": "pit",
     "Summary": "accumulate",
+    "VerificationRates": "eer",
     "WordErrors": "wer",
     "best_permutation": "pit",
     "bss_eval": "bss",
     "character_errors": "wer",
     "compressed_spectral_error": "spectral",
+    "det_curve": "eer",
+    "equal_error_rate": "eer",
     "is_silent": "ratios",
+    "min_dcf": "eer",
     "pairwise": "pit",
     "permute": "pit",
     "pesq": "perceptual",
@@ -55,6 +70,7 @@ _HOMES = {
     "stoi": "perceptual",
     "summarize": "accumulate",
     "summarize_ratio": "accumulate",
+    "verification_rates": "eer",
     "word_errors": "wer",
 }
 
@@ -62,15 +78,21 @@ __all__ = [
     "Accumulator",
     "BssEval",
     "CharacterErrors",
+    "DetCurve",
+    "OperatingPoint",
     "PerceptualScores",
     "PitResult",
     "Summary",
+    "VerificationRates",
     "WordErrors",
     "best_permutation",
     "bss_eval",
     "character_errors",
     "compressed_spectral_error",
+    "det_curve",
+    "equal_error_rate",
     "is_silent",
+    "min_dcf",
     "pairwise",
     "permute",
     "pesq",
@@ -86,6 +108,7 @@ __all__ = [
     "stoi",
     "summarize",
     "summarize_ratio",
+    "verification_rates",
     "word_errors",
 ]
 
