@@ -1,0 +1,7 @@
+"""Speaker: who speaks. Recordings to embeddings, and what is told from them."""
+
+from __future__ import annotations
+
+from auriscope.speaker.embedder import Embedder, EmbedderConfig
+
+__all__ = ["Embedder", "EmbedderConfig"]
