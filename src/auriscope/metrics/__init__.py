@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from auriscope.metrics.accumulate import Accumulator, Summary, summarize, summarize_ratio
     from auriscope.metrics.bss import BssEval, bss_eval, sdr
+    from auriscope.metrics.der import DiarizationErrors, diarization_errors
     from auriscope.metrics.eer import (
         DetCurve,
         OperatingPoint,
@@ -40,6 +41,7 @@ _HOMES = {
     "Accumulator": "accumulate",
     "BssEval": "bss",
     "CharacterErrors": "wer",
+    "DiarizationErrors": "der",
     "DetCurve": "eer",
     "OperatingPoint": "eer",
     "PerceptualScores": "perceptual",
@@ -51,6 +53,7 @@ _HOMES = {
     "bss_eval": "bss",
     "character_errors": "wer",
     "compressed_spectral_error": "spectral",
+    "diarization_errors": "der",
     "det_curve": "eer",
     "equal_error_rate": "eer",
     "is_silent": "ratios",
@@ -79,6 +82,7 @@ __all__ = [
     "BssEval",
     "CharacterErrors",
     "DetCurve",
+    "DiarizationErrors",
     "OperatingPoint",
     "PerceptualScores",
     "PitResult",
@@ -90,6 +94,7 @@ __all__ = [
     "character_errors",
     "compressed_spectral_error",
     "det_curve",
+    "diarization_errors",
     "equal_error_rate",
     "is_silent",
     "min_dcf",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         split_early_late,
     )
     from auriscope.signal.stft import STFT, make_window
+    from auriscope.signal.turns import SpeakerTurn
     from auriscope.signal.vocoding import MEL_16K, MEL_22K, MelConfig, check_same_mel, speech_mel
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "RawWaveform",
     "Room",
     "RoomConfig",
+    "SpeakerTurn",
     "StreamResampler",
     "check_same_mel",
     "chunk",
@@ -98,6 +100,7 @@ _HOMES = {
     "resampling": "resample",
     "rooms": "ImpulseResponses Room RoomConfig convolve sample_room simulate split_early_late",
     "stft": "STFT make_window",
+    "turns": "SpeakerTurn",
     "vocoding": "MEL_16K MEL_22K MelConfig check_same_mel speech_mel",
 }
 _PUBLIC = {name: module for module, names in _HOMES.items() for name in names.split()}
