@@ -34,7 +34,7 @@ def run_recurrent(network: nn.Module, sequences: Tensor, lengths: Tensor | None)
     if lengths is None or bool((lengths == total).all()):
         output, _ = network(sequences)
         return output
-    if isinstance(network, nn.LSTM) and not network.proj_size:
+    if isinstance(network, nn.GRU) or (isinstance(network, nn.LSTM) and not network.proj_size):
         return _run_padded(network, sequences, lengths)
     # The backward direction must begin at each sequence's last valid position, not in its padding.
     packed = pack_padded_sequence(sequences, lengths.cpu(), batch_first=batch_first, enforce_sorted=False)
@@ -42,8 +42,8 @@ def run_recurrent(network: nn.Module, sequences: Tensor, lengths: Tensor | None)
     return output
 
 
-def _run_padded(network: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
-    """Run an LSTM over padded sequences, the backward direction over each turned round within its own length.
+def _run_padded(network: nn.LSTM | nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
+    """Run a network over padded sequences, the backward direction over each turned round within its own length.
 
     Packing gives the same, but without the fast kernels: on a CPU its gradients take fifty times as long.
     """
@@ -61,9 +61,11 @@ def _run_padded(network: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
             own: list[Tensor] = [*weights[layer * (2 if network.bidirectional else 1) + backward][:number]]
             start = x.new_zeros(1, len(lengths), network.hidden_size)
             read = _turn(x, turned, time) if backward else x
-            output, _, _ = torch.lstm(
-                read, (start, start), own, network.bias, 1, 0.0, network.training, False, network.batch_first
-            )
+            options = network.bias, 1, 0.0, network.training, False, network.batch_first
+            if isinstance(network, nn.LSTM):
+                output = torch.lstm(read, (start, start), own, *options)[0]
+            else:
+                output = torch.gru(read, start, own, *options)[0]
             directions.append(_turn(output, turned, time) if backward else output)
         x = torch.cat(directions, -1) * valid[..., None]
         if layer + 1 < network.num_layers:

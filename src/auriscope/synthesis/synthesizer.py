@@ -226,11 +226,13 @@ class Synthesizer(Model):
 
     def normalised(self, mel: Tensor) -> Tensor:
         """Mels as the network reads them."""
-        return (mel - self.config.mel_mean) / self.config.mel_scale
+        normal: Tensor = (mel - self.config.mel_mean) / self.config.mel_scale
+        return normal
 
     def denormalised(self, mel: Tensor) -> Tensor:
         """Mels as the network writes them, as vocoders read them."""
-        return mel * self.config.mel_scale + self.config.mel_mean
+        scaled: Tensor = mel * self.config.mel_scale + self.config.mel_mean
+        return scaled
 
 
 def whole_steps(mel: Tensor, frames_per_step: int) -> Tensor:
