@@ -16,8 +16,10 @@ CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 README_NAME = "README.md"
 CARD_NAME = "card.json"
-FILE_NAMES = (CONFIG_NAME, WEIGHTS_NAME, README_NAME, CARD_NAME)
-"""Every file that ``save_pretrained`` may write, and the first that are downloaded from a hub."""
+CALIBRATION_NAME = "calibration.json"
+"""What held-out data say of a speaker model's scores; it goes with the weights that it was made for."""
+FILE_NAMES = (CONFIG_NAME, WEIGHTS_NAME, README_NAME, CARD_NAME, CALIBRATION_NAME)
+"""Every file that goes with the weights and with no others, and the first that are downloaded from a hub."""
 
 
 def is_own(folder: Path) -> bool:

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from auriscope.speaker.embedder import Embedder, EmbedderConfig
+from auriscope.speaker.plda import Plda, PldaConfig
 
-__all__ = ["Embedder", "EmbedderConfig"]
+__all__ = ["Embedder", "EmbedderConfig", "Plda", "PldaConfig"]
