@@ -6,6 +6,7 @@ A synthesiser writes what a vocoder reads: both store the same definition of the
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,9 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auriscope.errors import AuriscopeError
+from auriscope.nn.masks import length_mask
 from auriscope.pretrained.model import Model
 from auriscope.signal.vocoding import MelConfig
+from auriscope.synthesis.guided import guided_attention_loss
 from auriscope.text.tokenizer import BLANK, EOS, Tokenizer, TokenKind
+
+Distance = Literal["squared", "absolute"]
+"""How far frames are from what they should be."""
 
 SPELLING = "abcdefghijklmnopqrstuvwxyz' ,.;:?!-"
 """What the default tokens write: small letters, and the punctuation that is heard."""
@@ -118,21 +124,23 @@ class Synthesizer(Model):
             config.tokens, config.token_kind, blank_id=config.pad_id, bos_id=config.eos_id, eos_id=config.eos_id
         )
 
+    @cached_property
+    def alphabet(self) -> frozenset[str]:
+        """The characters that the tokens write."""
+        special = self.tokenizer.special_ids
+        return frozenset("".join(token for number, token in enumerate(self.config.tokens) if number not in special))
+
     def encode_text(self, text: str) -> list[int]:
         """Turn a text, or phonemes, into token numbers, the end of the text included.
 
         Capitals are written small where the tokens have none. Raises ``AuriscopeError`` for an empty text and for a
         character that the tokens cannot write.
         """
-        numbers = self.tokenizer.encode(self.folded(text))
+        has_capitals = any(character.isupper() for character in self.alphabet)
+        numbers = self.tokenizer.encode(text if has_capitals else text.lower())
         if not numbers:
             raise AuriscopeError("there is no text to speak")
         return numbers if self.config.eos_id is None else [*numbers, self.config.eos_id]
-
-    def folded(self, text: str) -> str:
-        """Write a text in small letters, if the tokens have no capitals."""
-        has_capitals = any(len(token) == 1 and token.isupper() for token in self.config.tokens)
-        return text if has_capitals or self.config.token_kind != "characters" else text.lower()
 
     def batch_texts(self, texts: Iterable[str]) -> tuple[Tensor, Tensor]:
         """Encode texts as a batch: tokens (batch, tokens) and token lengths (batch,), on the model's device."""
@@ -219,10 +227,50 @@ class Synthesizer(Model):
         mel = torch.cat(written, 1)
         lengths = lengths.clamp(max=mel.shape[1])
         refined = self.denormalised(self.refine(mel, lengths))
-        behind = torch.arange(mel.shape[1], device=mel.device) >= lengths[:, None]
-        silence = float(torch.tensor(config.mel.floor).log())
-        refined = refined.masked_fill(behind[..., None], silence)
+        behind = ~length_mask(lengths, mel.shape[1])
+        refined = refined.masked_fill(behind[..., None], math.log(config.mel.floor))
         return Generated(refined, lengths, torch.stack(looks, 1).repeat_interleave(stride, 1), stopped)
+
+    def losses(
+        self,
+        spoken: Spoken,
+        mel: Tensor,
+        token_lengths: Tensor,
+        frame_lengths: Tensor,
+        *,
+        distance: Distance = "squared",
+        stop_weight: float = 5.0,
+        guided_weight: float = 1.0,
+        guided_width: float = 0.2,
+    ) -> dict[str, Tensor]:
+        """Losses of what was said against ``mel`` (batch, frames, mels), each the mean over valid frames.
+
+        ``mel`` is the distance of both the decoder's frames and the refined ones, in normalised units; ``stop`` the
+        cross-entropy of the stop token, whose one step of every utterance counts ``stop_weight`` times (N. Li et al.,
+        arXiv 1809.08895, section 3.7); ``guided`` see :func:`~auriscope.synthesis.guided.guided_attention_loss`; and
+        ``loss`` the sum, the last one times ``guided_weight``.
+        """
+        valid = length_mask(frame_lengths, mel.shape[1])
+        num_frames = valid.sum()
+        target = self.normalised(mel)
+        apart = torch.zeros((), device=mel.device)
+        for written in (spoken.mel, spoken.refined):
+            difference = (self.normalised(written) - target).float()
+            each = difference.square() if distance == "squared" else difference.abs()
+            apart = apart + (each.mean(-1) * valid).sum() / num_frames
+        stride = self.config.frames_per_step
+        last = (frame_lengths - 1).div(stride, rounding_mode="floor") * stride
+        ends = (torch.arange(mel.shape[1], device=mel.device) >= last[:, None]).float()
+        stop = F.binary_cross_entropy_with_logits(
+            spoken.stop_logits.float(), ends, reduction="none", pos_weight=apart.new_tensor(stop_weight)
+        )
+        losses = {"mel": apart, "stop": (stop * valid).sum() / num_frames}
+        losses["loss"] = losses["mel"] + losses["stop"]
+        if guided_weight:
+            attention = spoken.attention.float()
+            losses["guided"] = guided_attention_loss(attention, token_lengths, frame_lengths, guided_width)
+            losses["loss"] = losses["loss"] + guided_weight * losses["guided"]
+        return losses
 
     def normalised(self, mel: Tensor) -> Tensor:
         """Mels as the network reads them."""
