@@ -25,6 +25,12 @@ DEFAULT_RECOGNIZER = "recognition/conformer-ctc.en"
 DEFAULT_LANGUAGE_MODELS: dict[str, str] = {DEFAULT_RECOGNIZER: "recognition/word-ngram.en"}
 """Address of a shipped recogniser to that of the shipped language model which it is decoded with."""
 
+DEFAULT_EMBEDDER = "speaker/ecapa.mini"
+"""The shipped speaker model."""
+
+PUBLISHED_EMBEDDER = "hf://speechbrain/spkrec-ecapa-voxceleb"
+"""A large published speaker model."""
+
 PUBLISHED_RECOGNIZER = "hf://facebook/wav2vec2-base-960h"
 """A large published model of English, for whoever has the network and the time."""
 
@@ -64,6 +70,19 @@ def default_language_model(recognizer: str) -> str | None:
     """Give the address of the language model that a recogniser ships with, or None."""
     address = DEFAULT_LANGUAGE_MODELS.get(recognizer)
     return address if address is not None and _is_shipped(address) else None
+
+
+def default_embedder() -> str:
+    """Give the address of the speaker model that is used when none is named.
+
+    Raises ``AuriscopeError`` when none is shipped.
+    """
+    if _is_shipped(DEFAULT_EMBEDDER):
+        return DEFAULT_EMBEDDER
+    raise AuriscopeError(
+        "no speaker model is installed; name one as the model: the folder of one that was trained, or "
+        f"{PUBLISHED_EMBEDDER}"
+    )
 
 
 def _is_shipped(address: str) -> bool:
