@@ -19,6 +19,7 @@ from auriscope.pretrained.model import config_from_values
 from auriscope.recognition.language_model import LanguageModel
 from auriscope.recognition.recognizer import Recognizer
 from auriscope.separation.task import OwnLosses
+from auriscope.synthesis.synthesizer import Spoken, Synthesizer
 
 BATCH, TIME = 3, 3200
 
@@ -34,6 +35,7 @@ class Adapter:
     ``objective(model, stage)`` is what a tiny batch is overfitted to, for ``steps`` steps in every stage of training,
     whereupon ``loss(model)`` must have fallen by ``fall``. ``lengths`` is the name of the argument of the lengths;
     with ``reached_by_objective`` there are parameters that only the objective reaches, not the output of ``forward``.
+    ``call(model, inputs, lengths)`` is how a model is called whose ``forward`` takes or gives more than tensors.
     """
 
     inputs: Callable[[Model, int, int], tuple[Tensor, ...]]
@@ -46,6 +48,14 @@ class Adapter:
     learning_rate: float
     lengths: str = "lengths"
     reached_by_objective: bool = False
+    call: Callable[[Model, tuple[Tensor, ...], Tensor | None], Tensor] | None = None
+
+    def __call__(self, model: Model, inputs: tuple[Tensor, ...], lengths: Tensor | None = None) -> Tensor:
+        """The output of a model for ``inputs``, of which ``lengths`` (batch,) are valid."""
+        if self.call is not None:
+            return self.call(model, inputs, lengths)
+        output: Tensor = model(*inputs) if lengths is None else model(*inputs, **{self.lengths: lengths})
+        return output
 
 
 def _num_sources(model: Model) -> int:
@@ -157,6 +167,40 @@ def _text_loss(model: Model) -> Tensor:
     return model.losses(SAID, SAID_LENGTHS)["loss"]
 
 
+# A synthesiser's frames: so many samples make one, by numbers that are always the same.
+BLOCK = 32
+
+
+def _synthesis_inputs(model: Model, batch: int, time: int) -> tuple[Tensor, ...]:
+    waveform = _voices(1, batch, time)[:, 0] + _noise(1, batch, time)
+    return waveform, SAID[:batch], SAID_LENGTHS[:batch], _noise(5, BATCH, model.config.voice_dim)[:batch]
+
+
+def _speak(model: Model, inputs: tuple[Tensor, ...], lengths: Tensor | None) -> Spoken:
+    assert isinstance(model, Synthesizer)
+    waveform, tokens, token_lengths, voice = inputs
+    frames = waveform.shape[1] // BLOCK
+    mel = waveform[:, : frames * BLOCK].unflatten(1, (frames, BLOCK)) @ _noise(6, BLOCK, model.config.mel.num_mels)
+    frame_lengths = None if lengths is None else lengths // BLOCK
+    return model(tokens, token_lengths, 10.0 * mel, frame_lengths, voice)  # type: ignore[no-any-return]
+
+
+def _synthesis_call(model: Model, inputs: tuple[Tensor, ...], lengths: Tensor | None) -> Tensor:
+    """All that a synthesiser says, side by side: (batch, frames, two times mels, stop, attention)."""
+    spoken = _speak(model, inputs, lengths)
+    return torch.cat((spoken.mel, spoken.refined, spoken.stop_logits[..., None], spoken.attention), -1)
+
+
+def _synthesis_loss(model: Model) -> Tensor:
+    assert isinstance(model, Synthesizer)
+    inputs, lengths = _synthesis_inputs(model, BATCH, 640), torch.tensor([640, 512, 384])
+    frame_lengths = lengths // BLOCK
+    # Something to be said that the token tells, and not only the frame before.
+    said = SAID.repeat_interleave(5, 1)[..., None] * torch.linspace(-0.5, 0.5, model.config.mel.num_mels)
+    spoken = model(inputs[1], inputs[2], said, frame_lengths, inputs[3])
+    return model.losses(spoken, said, SAID_LENGTHS, frame_lengths)["loss"]
+
+
 ADAPTERS = {
     "separation": Adapter(
         inputs=_separation_inputs,
@@ -212,6 +256,21 @@ ADAPTERS = {
         learning_rate=1e-2,
         lengths="token_lengths",
     ),
+    "synthesis": Adapter(
+        inputs=_synthesis_inputs,
+        shape=lambda model, batch, time: (
+            batch,
+            time // BLOCK,
+            2 * model.config.mel.num_mels + 1 + SAID.shape[1],
+        ),
+        time_axis=0,
+        objective=lambda model, stage: _synthesis_loss(model),
+        loss=_synthesis_loss,
+        fall=1.0,
+        steps=40,
+        learning_rate=1e-2,
+        call=_synthesis_call,
+    ),
 }
 
 # Those that are fitted have contracts of their own, in test_fitted_models.py.
@@ -254,7 +313,7 @@ def test_configuration_is_plain_frozen_and_complete(model: Model) -> None:
 @pytest.mark.parametrize("time", [TIME, 1601])
 def test_shapes(model: Model, adapter: Adapter, time: int) -> None:
     for batch in (1, BATCH):
-        output = model(*adapter.inputs(model, batch, time))
+        output = adapter(model, adapter.inputs(model, batch, time))
         assert output.shape == adapter.shape(model, batch, time)
         assert output.dtype == torch.float32
         assert output.isfinite().all()
@@ -262,8 +321,8 @@ def test_shapes(model: Model, adapter: Adapter, time: int) -> None:
 
 def test_silence_gives_finite_output(model: Model, adapter: Adapter) -> None:
     inputs = adapter.inputs(model, 1, TIME)
-    silence = [torch.zeros_like(signal) if signal.is_floating_point() else signal for signal in inputs]
-    assert model(*silence).isfinite().all()
+    silence = tuple(torch.zeros_like(signal) if signal.is_floating_point() else signal for signal in inputs)
+    assert adapter(model, silence).isfinite().all()
 
 
 def test_gradients_reach_every_parameter(model: Model, adapter: Adapter) -> None:
@@ -273,7 +332,7 @@ def test_gradients_reach_every_parameter(model: Model, adapter: Adapter) -> None
         for stage in range(getattr(model, "num_stages", 1)):
             adapter.objective(model, stage).backward()
     else:
-        output = model(*adapter.inputs(model, BATCH, TIME))
+        output = adapter(model, adapter.inputs(model, BATCH, TIME))
         (output * _noise(3, *output.shape)).sum().backward()
     unreached = [
         name
@@ -302,13 +361,13 @@ def test_a_padded_batch_equals_each_example_alone(model: Model, adapter: Adapter
         mask = beyond.reshape(BATCH, *(1,) * (signal.dim() - 2), TIME)
         padded.append(torch.where(mask, fill, signal))
     with torch.no_grad():
-        together = model(*padded, **{adapter.lengths: lengths})
+        together = adapter(model, tuple(padded), lengths)
         for item, length in enumerate(lengths.tolist()):
-            single = (
+            single = tuple(
                 signal[item : item + 1, ..., :length] if cut else signal[item : item + 1]
                 for signal, cut in zip(inputs, with_time, strict=True)
             )
-            alone = model(*single)[0]
+            alone = adapter(model, single)[0]
             axis = adapter.time_axis
             valid = together[item] if axis is None else together[item].narrow(axis, 0, alone.shape[axis])
             torch.testing.assert_close(valid, alone, rtol=1e-5, atol=1e-5)
@@ -317,8 +376,8 @@ def test_a_padded_batch_equals_each_example_alone(model: Model, adapter: Adapter
 def test_full_lengths_equal_none(model: Model, adapter: Adapter) -> None:
     inputs = adapter.inputs(model, BATCH, TIME)
     with torch.no_grad():
-        lengths = {adapter.lengths: torch.full((BATCH,), TIME)}
-        torch.testing.assert_close(model(*inputs, **lengths), model(*inputs), rtol=1e-5, atol=1e-5)
+        full = adapter(model, inputs, torch.full((BATCH,), TIME))
+        torch.testing.assert_close(full, adapter(model, inputs), rtol=1e-5, atol=1e-5)
 
 
 def test_evaluation_is_deterministic(model: Model, adapter: Adapter) -> None:
@@ -326,9 +385,9 @@ def test_evaluation_is_deterministic(model: Model, adapter: Adapter) -> None:
     before = copy.deepcopy(model.state_dict())
     with torch.no_grad():
         torch.manual_seed(1)
-        first = model(*inputs)
+        first = adapter(model, inputs)
         torch.manual_seed(2)
-        second = model(*inputs)
+        second = adapter(model, inputs)
     assert torch.equal(first, second)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -341,7 +400,7 @@ def test_save_and_load_are_exact(model: Model, adapter: Adapter, tmp_path: Path)
     assert not loaded.training
     inputs = adapter.inputs(model, BATCH, TIME)
     with torch.no_grad():
-        assert torch.equal(loaded(*inputs), model(*inputs))
+        assert torch.equal(adapter(loaded, inputs), adapter(model, inputs))
 
 
 def test_half_stored_weights_load_as_float32(model: Model, adapter: Adapter, tmp_path: Path) -> None:
@@ -350,7 +409,7 @@ def test_half_stored_weights_load_as_float32(model: Model, adapter: Adapter, tmp
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
     inputs = adapter.inputs(model, BATCH, TIME)
     with torch.no_grad():
-        expected, output = model(*inputs), loaded(*inputs)
+        expected, output = adapter(model, inputs), adapter(loaded, inputs)
     assert (output - expected).norm() < 0.05 * expected.norm()
 
 
