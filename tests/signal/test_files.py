@@ -490,3 +490,14 @@ def test_every_public_name_of_the_room_exists():
     assert set(dir(room)) == set(room.__all__)
     with pytest.raises(AttributeError, match="no attribute"):
         room.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".opus", ".mp3"])
+@pytest.mark.parametrize("comment", ['{"synthetic": true, "voice": "a b"}', "odd", ""])
+def test_a_comment_is_kept(tmp_path: Path, suffix: str, comment: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    with AudioWriter(path, 16_000, comment=comment) as writer:
+        writer.write(np.full(8_001, 0.25, dtype=np.float32))
+    assert probe(path).comment == comment
+    if suffix in (".wav", ".flac"):
+        np.testing.assert_array_equal(read(path)[0], np.full(8_001, 0.25, dtype=np.float32))

@@ -72,8 +72,8 @@ _UNKNOWN_FRAMES = 1 << 60
 class AudioInfo:
     """What an audio file says about itself: rate in hertz, length in frames (samples per channel) and in seconds.
 
-    ``format`` is libsndfile's container and coding, such as ``"WAV/PCM_24"``. A file that was cut off may hold fewer
-    frames than it announces.
+    ``format`` is libsndfile's container and coding, such as ``"WAV/PCM_24"``, ``comment`` what its metadata say of the
+    sound. A file that was cut off may hold fewer frames than it announces.
     """
 
     path: Path
@@ -82,6 +82,7 @@ class AudioInfo:
     num_frames: int
     format: str
     duration_seconds: float
+    comment: str = ""
 
 
 class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]
@@ -179,6 +180,7 @@ class AudioReader:
             num_frames=num_frames,
             format=f"{self._file.format}/{self._file.subtype}",
             duration_seconds=num_frames / self._file.samplerate,
+            comment=str(self._file.comment),
         )
 
     def __enter__(self) -> Self:
@@ -332,6 +334,7 @@ class AudioWriter:
         num_channels: 1 takes blocks of (time,), more take (num_channels, time).
         subtype: for WAV ``"FLOAT"`` (the default, which nothing can clip), ``"PCM_16"`` or ``"PCM_24"``; for FLAC
             ``"PCM_16"`` (the default) or ``"PCM_24"``. PCM saturates beyond [-1, 1].
+        comment: goes into the metadata, where ``AudioInfo`` finds it again; .mp3 keeps ASCII alone.
 
     Raises:
         AudioFileError: if the format is not known or does not take that rate, if the folder cannot be written to, or if
@@ -340,9 +343,17 @@ class AudioWriter:
     Used as a context manager: a clean exit flushes the file and puts it in its place, an error removes it.
     """
 
-    def __init__(self, path: StrPath, sample_rate: int, num_channels: int = 1, subtype: str | None = None) -> None:
+    def __init__(
+        self,
+        path: StrPath,
+        sample_rate: int,
+        num_channels: int = 1,
+        subtype: str | None = None,
+        comment: str = "",
+    ) -> None:
         self._path = Path(path)
         self._num_channels = num_channels
+        self._comment = comment
         self._num_frames = 0
         self._aside = begin_aside(self._path)
         try:
@@ -355,7 +366,7 @@ class AudioWriter:
         suffix = self._path.suffix.lower()
         if suffix in (".wav", ".wave"):
             try:
-                return WaveWriter(self._aside, sample_rate, self._num_channels, subtype or "FLOAT")
+                return WaveWriter(self._aside, sample_rate, self._num_channels, subtype or "FLOAT", self._comment)
             except ValueError as error:
                 raise AudioFileError(f"{printable(self._path)}: {error}") from None
             except OSError as error:
@@ -367,9 +378,12 @@ class AudioWriter:
             )
         container, default = _WRITABLE[suffix]
         try:
-            return soundfile.SoundFile(
+            sink = soundfile.SoundFile(
                 _native(self._aside), "w", sample_rate, self._num_channels, subtype or default, format=container
             )
+            if self._comment:
+                sink.comment = self._comment
+            return sink
         except (soundfile.SoundFileError, ValueError) as error:
             raise AudioFileError(
                 f"{printable(self._path)}: {container} cannot be written with {sample_rate} Hz, "

@@ -25,6 +25,7 @@ class WaveWriter:
         sample_rate: in hertz.
         num_channels: at least 1.
         subtype: ``"FLOAT"`` (IEEE float32), ``"PCM_16"`` or ``"PCM_24"`` (rounded to nearest, saturating).
+        comment: what the head says of the sound (a LIST chunk of INFO, its ICMT), if anything.
 
     Raises:
         ValueError: if the subtype is not known.
@@ -34,7 +35,7 @@ class WaveWriter:
     4 GiB (EBU Tech 3306, section 3.5).
     """
 
-    def __init__(self, path: Path, sample_rate: int, num_channels: int, subtype: str) -> None:
+    def __init__(self, path: Path, sample_rate: int, num_channels: int, subtype: str, comment: str = "") -> None:
         if subtype not in _CODINGS:
             raise ValueError(f"WAV cannot be written as {subtype}; use {', '.join(_CODINGS)}")
         self._subtype = subtype
@@ -42,6 +43,10 @@ class WaveWriter:
         self._sample_rate = sample_rate
         self._num_channels = num_channels
         self._frame_bytes = width * num_channels
+        self._information = b""
+        if comment:
+            text = comment.encode() + b"\0"
+            self._information = _chunk(b"LIST", b"INFO" + _chunk(b"ICMT", text + b"\0" * (len(text) % 2)))
         self._num_frames = 0
         self._file = path.open("wb")
         self._file.write(self._header())
@@ -77,6 +82,7 @@ class WaveWriter:
             chunks = _chunk(b"fmt ", layout + b"\0\0") + _chunk(
                 b"fact", struct.pack("<I", min(self._num_frames, 0xFFFFFFFF))
             )
+        chunks += self._information
         riff_bytes = 4 + (8 + 28) + len(chunks) + 8 + data_bytes + data_bytes % 2
         if riff_bytes <= _LARGEST_RIFF:
             head = b"RIFF" + struct.pack("<I", riff_bytes) + b"WAVE" + _chunk(b"JUNK", bytes(28))
