@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "align": "auriscope.verbs.align",
     "compare": "auriscope.verbs.compare",
+    "embed": "auriscope.verbs.embed",
     "enhance": "auriscope.verbs.enhance",
     "export": "auriscope.verbs.export",
     "judge": "auriscope.verbs.judge",
@@ -24,6 +25,7 @@ _PUBLIC = {
     "load": "auriscope.pretrained",
     "separate": "auriscope.verbs.separate",
     "transcribe": "auriscope.verbs.transcribe",
+    "verify": "auriscope.verbs.verify",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

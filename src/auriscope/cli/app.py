@@ -14,6 +14,7 @@ from auriscope import __version__
 from auriscope.cli import (
     align,
     compare,
+    embed,
     enhance,
     evaluate,
     export,
@@ -25,6 +26,7 @@ from auriscope.cli import (
     study,
     train,
     transcribe,
+    verify,
     wer,
 )
 from auriscope.cli.console import complain
@@ -101,6 +103,8 @@ app.command("judge")(judge.judge)
 app.command("transcribe")(transcribe.transcribe)
 app.command("align")(align.align)
 app.command("wer")(wer.wer)
+app.command("embed")(embed.embed)
+app.command("verify")(verify.verify)
 app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)

@@ -85,6 +85,19 @@ QualityModel = Annotated[
     ),
 ]
 
+SpeakerModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="ADDRESS",
+        help="Speaker model: a shipped name (see `auriscope models`), a folder, or hf://owner/name.",
+        show_default="the one that ships",
+    ),
+]
+
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="Where the models run: cpu, cuda.")]
+
 Channel = Annotated[
     int | None,
     typer.Option("--channel", metavar="INDEX", min=0, help="Use one channel, from 0.", show_default="mix all down"),
