@@ -157,6 +157,13 @@ def _speech_loss(model: Model) -> Tensor:
     return model.losses(encoded, SAID, SAID_LENGTHS)["loss"]
 
 
+def _voices_loss(model: Model) -> Tensor:
+    """Cross-entropy of three voices, each to have an embedding along an axis of its own."""
+    waveform = _voices(1, BATCH, 4000)[:, 0] + _noise(1, BATCH, 4000)
+    cosines = torch.nn.functional.normalize(model(waveform), dim=-1)[:, :BATCH]
+    return torch.nn.functional.cross_entropy(10.0 * cosines, torch.arange(BATCH))
+
+
 def _text_inputs(model: Model, batch: int, time: int) -> tuple[Tensor, ...]:
     """Letters of another stride in each example; a text's tokens are its time."""
     return (2 + (torch.arange(1, batch + 1)[:, None] * torch.arange(time)) % 5,)
@@ -244,6 +251,16 @@ ADAPTERS = {
         steps=40,
         learning_rate=1e-2,
         reached_by_objective=True,
+    ),
+    "speaker": Adapter(
+        inputs=lambda model, batch, time: (_voices(1, batch, time)[:, 0] + _noise(1, batch, time),),
+        shape=lambda model, batch, time: (batch, model.config.dim),
+        time_axis=None,
+        objective=lambda model, stage: _voices_loss(model),
+        loss=_voices_loss,
+        fall=0.5,  # nats
+        steps=40,
+        learning_rate=1e-2,
     ),
     "recognition, of text": Adapter(
         inputs=_text_inputs,

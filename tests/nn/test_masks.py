@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from auriscope.nn.masks import choice, length_mask, run_recurrent
+from auriscope.nn.masks import choice, length_mask, mirror, run_recurrent
 
 
 def test_length_mask() -> None:
@@ -50,3 +50,13 @@ def test_dropout_between_layers_is_that_of_the_network() -> None:
     assert not torch.equal(run_recurrent(network, x, lengths), run_recurrent(network, x, lengths))
     network.eval()
     assert torch.equal(run_recurrent(network, x, lengths), run_recurrent(network, x, lengths))
+
+
+def test_mirrored_frames_are_torchs_and_go_on_where_torch_gives_up() -> None:
+    frames = torch.arange(5.0).reshape(1, 1, 5)
+    expected = torch.nn.functional.pad(frames, (4, 4), mode="reflect")
+    assert torch.equal(mirror(frames, 4), expected)
+    assert torch.equal(mirror(frames, 4, torch.tensor([5])), expected)
+    # Three valid frames, 0 1 2, mirrored over and over; what comes after them in the batch is not looked at.
+    assert mirror(frames, 4, torch.tensor([3]))[0, 0, :11].tolist() == [0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2]
+    assert mirror(frames[..., :1], 3)[0, 0].tolist() == [0] * 7

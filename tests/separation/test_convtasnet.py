@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from auriscope.separation.convtasnet import SMALL_16K, ConvTasNet, ConvTasNetConfig, mirror
+from auriscope.separation.convtasnet import SMALL_16K, ConvTasNet, ConvTasNetConfig
 
 VARIANTS: list[dict[str, Any]] = [
     {},
@@ -88,16 +88,6 @@ def test_bfloat16_is_close() -> None:
 def test_impossible_configurations(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ConvTasNetConfig(**values)
-
-
-def test_mirrored_frames_are_torchs_and_go_on_where_torch_gives_up() -> None:
-    frames = torch.arange(5.0).reshape(1, 1, 5)
-    expected = torch.nn.functional.pad(frames, (4, 4), mode="reflect")
-    assert torch.equal(mirror(frames, 4), expected)
-    assert torch.equal(mirror(frames, 4, torch.tensor([5])), expected)
-    # Three valid frames, 0 1 2, mirrored over and over; what comes after them in the batch is not looked at.
-    assert mirror(frames, 4, torch.tensor([3]))[0, 0, :11].tolist() == [0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2]
-    assert mirror(frames[..., :1], 3)[0, 0].tolist() == [0] * 7
 
 
 def test_a_late_block_looks_half_its_reach_further_back() -> None:

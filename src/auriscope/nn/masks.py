@@ -1,4 +1,4 @@
-"""Padding: which entries of a batch are valid, and recurrent networks that leave the others out."""
+"""Padding: which entries of a batch are valid, mirrored ends, and recurrent networks that leave the others out."""
 
 from __future__ import annotations
 
@@ -21,6 +21,22 @@ def choice(value: str, options: Iterable[str], what: str) -> str:
 def length_mask(lengths: Tensor, size: int) -> Tensor:
     """Mark the valid entries: ``lengths`` (B,) and ``size`` give a bool mask (B, size)."""
     return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def mirror(x: Tensor, amount: int, lengths: Tensor | None = None) -> Tensor:
+    """Continue x (B, C, F) by ``amount`` mirrored frames at both ends: (B, C, F + 2 amount).
+
+    Of every example, ``lengths`` (B,) frames are valid and mirrored at their own end. Frames that are too few for
+    ``amount`` are mirrored over and over. The ends themselves are not repeated.
+    """
+    num_frames = x.shape[-1]
+    if lengths is None and amount < num_frames:
+        return F.pad(x, (amount, amount), mode="reflect")
+    last = torch.full((len(x), 1), num_frames - 1, device=x.device) if lengths is None else lengths[:, None] - 1
+    period = (2 * last).clamp(min=1)
+    positions = torch.arange(-amount, num_frames + amount, device=x.device) % period
+    source = torch.minimum(positions, period - positions).clamp(max=num_frames - 1)
+    return x.gather(2, source[:, None].expand(-1, x.shape[1], -1))
 
 
 def run_recurrent(network: nn.Module, sequences: Tensor, lengths: Tensor | None) -> Tensor:

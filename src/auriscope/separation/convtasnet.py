@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from auriscope.nn.masks import choice, length_mask
+from auriscope.nn.masks import choice, length_mask, mirror
 from auriscope.separation.kernels import ChannelPReLU, ShiftedDepthwiseConv
 from auriscope.separation.layers import (
     ACTIVATIONS,
@@ -241,19 +241,3 @@ class TemporalConvBlock(nn.Module):
         num_residual = self.residual.out_channels
         residual, skip = both[:, :num_residual], both[:, num_residual:]
         return residual, skip
-
-
-def mirror(x: Tensor, amount: int, lengths: Tensor | None = None) -> Tensor:
-    """Continue x (B, C, F) by ``amount`` mirrored frames at both ends: (B, C, F + 2 amount).
-
-    Of every example, ``lengths`` (B,) frames are valid and mirrored at their own end. Frames that are too few for
-    ``amount`` are mirrored over and over. The ends themselves are not repeated.
-    """
-    num_frames = x.shape[-1]
-    if lengths is None and amount < num_frames:
-        return F.pad(x, (amount, amount), mode="reflect")
-    last = torch.full((len(x), 1), num_frames - 1, device=x.device) if lengths is None else lengths[:, None] - 1
-    period = (2 * last).clamp(min=1)
-    positions = torch.arange(-amount, num_frames + amount, device=x.device) % period
-    source = torch.minimum(positions, period - positions).clamp(max=num_frames - 1)
-    return x.gather(2, source[:, None].expand(-1, x.shape[1], -1))

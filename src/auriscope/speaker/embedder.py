@@ -65,6 +65,12 @@ class Embedder(Model):
     def encode_features(self, features: Tensor, frame_lengths: Tensor | None = None) -> Tensor:
         """Turn features (batch, frames, num_mels) into embeddings (batch, dim); None: every frame is valid."""
 
+    def uneven(self, features: Tensor, frame_lengths: Tensor | None) -> Tensor | None:
+        """The frame lengths (batch,), or None where every frame of ``features`` is valid: that is computed faster."""
+        if frame_lengths is None or bool((frame_lengths == features.shape[1]).all()):
+            return None
+        return frame_lengths
+
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Embeddings (batch, dim) of waveforms (batch, time), as the network gives them: of any length.
 
