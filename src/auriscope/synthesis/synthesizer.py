@@ -126,9 +126,10 @@ class Synthesizer(Model):
 
     @cached_property
     def alphabet(self) -> frozenset[str]:
-        """The characters that the tokens write."""
+        """The characters that are tokens."""
         special = self.tokenizer.special_ids
-        return frozenset("".join(token for number, token in enumerate(self.config.tokens) if number not in special))
+        tokens = (token for number, token in enumerate(self.config.tokens) if number not in special)
+        return frozenset(token for token in tokens if len(token) == 1)
 
     def encode_text(self, text: str) -> list[int]:
         """Turn a text, or phonemes, into token numbers, the end of the text included.

@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from auriscope.pretrained.foreign import Foreign
-from auriscope.synthesis.interop import hifigan
+from auriscope.synthesis.interop import hifigan, tacotron2
 
 __all__ = ["FILE_PATTERNS", "Foreign", "recognise"]
 
-FILE_PATTERNS = (*hifigan.FILE_PATTERNS,)
+FILE_PATTERNS = (*hifigan.FILE_PATTERNS, *tacotron2.FILE_PATTERNS)
 """The files of the checkpoints that :func:`recognise` knows."""
 
 
@@ -21,4 +21,5 @@ def recognise(path: Path) -> Foreign | None:
 
     Raises ``CheckpointError`` for one that is damaged, not whole, or of a model that cannot be loaded.
     """
-    return hifigan.recognise(path)
+    found = hifigan.recognise(path)
+    return tacotron2.recognise(path) if found is None else found
