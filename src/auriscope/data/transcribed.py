@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from auriscope.data.ahead import made_ahead
 from auriscope.data.augmentation import AugmentationConfig, Augmenter
+from auriscope.data.by_length import BatchesByLength
 from auriscope.data.cache import ClipStore, open_clips
 from auriscope.data.corpora import Utterance, utterances
 from auriscope.data.pool import ClipPool
@@ -118,8 +118,9 @@ class TranscribedBatches:
         self._by_speaker: dict[str, list[int]] = {}
         for clip in self._clips:
             self._by_speaker.setdefault(self._speakers[clip], []).append(int(clip))
-        self._epochs: list[list[NDArray[np.int64]]] = []
-        self._planning = Lock()
+        self._by_length = BatchesByLength(
+            seconds, self._clips, config.batch_seconds, seed=seed, sorted_epochs=config.sorted_epochs
+        )
         self._augmenter = Augmenter(config.augmentation, split, config.sample_rate, root=root, folder=folder)
 
     @property
@@ -144,7 +145,7 @@ class TranscribedBatches:
         return padded(waveforms) | facts
 
     def _listed(self, index: int) -> list[tuple[FloatArray, str, str]]:
-        return [(self._pool.read(int(clip)), self._texts[clip], str(clip)) for clip in self._place(index)]
+        return [(self._pool.read(int(clip)), self._texts[clip], str(clip)) for clip in self._by_length.numbers(index)]
 
     def _joined(self, rng: Any) -> list[tuple[FloatArray, str, str]]:
         joining = self.config.joining
@@ -160,33 +161,6 @@ class TranscribedBatches:
             if made and longest * (len(made) + 1) > self.config.batch_seconds:
                 return made
             made.append((waveform, " ".join(self._texts[clip] for clip in chosen), "-".join(map(str, chosen))))
-
-    def _place(self, index: int) -> NDArray[np.int64]:
-        """The clips of a batch, by going through the epochs up to it."""
-        epoch = 0
-        while True:
-            with self._planning:
-                if epoch == len(self._epochs):
-                    self._epochs.append(self._epoch(epoch))
-            if index < len(self._epochs[epoch]):
-                return self._epochs[epoch][index]
-            index -= len(self._epochs[epoch])
-            epoch += 1
-
-    def _epoch(self, number: int) -> list[NDArray[np.int64]]:
-        rng = np.random.default_rng([self.seed, 2, number])
-        around = self._seconds[self._clips] * rng.uniform(0.9, 1.1, len(self._clips))
-        clips = self._clips[np.argsort(around)]
-        batches: list[list[int]] = [[]]
-        longest = 0.0
-        for clip in clips:
-            longest = max(longest, float(self._seconds[clip]))
-            if batches[-1] and longest * (len(batches[-1]) + 1) > self.config.batch_seconds:
-                batches.append([])
-                longest = float(self._seconds[clip])
-            batches[-1].append(int(clip))
-        places = range(len(batches)) if number < self.config.sorted_epochs else rng.permutation(len(batches))
-        return [np.array(batches[place], dtype=np.int64) for place in places]
 
 
 def join(waveforms: Sequence[FloatArray], config: JoiningConfig, sample_rate: int, rng: Any) -> FloatArray:
