@@ -124,20 +124,13 @@ class Synthesizer(Model):
             config.tokens, config.token_kind, blank_id=config.pad_id, bos_id=config.eos_id, eos_id=config.eos_id
         )
 
-    @cached_property
-    def alphabet(self) -> frozenset[str]:
-        """The characters that are tokens."""
-        special = self.tokenizer.special_ids
-        tokens = (token for number, token in enumerate(self.config.tokens) if number not in special)
-        return frozenset(token for token in tokens if len(token) == 1)
-
     def encode_text(self, text: str) -> list[int]:
         """Turn a text, or phonemes, into token numbers, the end of the text included.
 
         Capitals are written small where the tokens have none. Raises ``AuriscopeError`` for an empty text and for a
         character that the tokens cannot write.
         """
-        has_capitals = any(character.isupper() for character in self.alphabet)
+        has_capitals = any(len(token) == 1 and token.isupper() for token in self.config.tokens)
         numbers = self.tokenizer.encode(text if has_capitals else text.lower())
         if not numbers:
             raise AuriscopeError("there is no text to speak")
