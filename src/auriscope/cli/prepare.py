@@ -17,8 +17,8 @@ def prepare(
         str,
         typer.Argument(
             metavar="CORPUS",
-            help="wsj0-2mix, wsj0-3mix, wham, whamr, libri2mix, libri3mix, voicebank-demand, musdb18, librispeech or "
-            "commonvoice.",
+            help="wsj0-2mix, wsj0-3mix, wham, whamr, libri2mix, libri3mix, voicebank-demand, musdb18, librispeech, "
+            "commonvoice, voxceleb1, voxceleb2 or cryceleb.",
             show_default=False,
         ),
     ],

@@ -2,7 +2,8 @@
 
 A folder holds ``corpus.json``, which says of what kind it is (``"kind": "transcribed speech"``), the corpus' name and
 its root, and ``manifest.csv`` with a row per utterance (:mod:`auriscope.data.manifest`): ``path``, relative to the
-root, ``split``, ``speaker``, ``sex`` where it is known, ``text``, ``duration_s``, ``num_frames`` and ``sample_rate``.
+root, ``split``, ``speaker``, ``sex`` where it is known, ``text``, ``duration_s``, ``num_frames``, ``sample_rate``, and
+``period`` where the corpus tells stretches of a speaker's life apart.
 The audio stays where it is, and is read and resampled as it is needed.
 """
 
@@ -23,7 +24,10 @@ SPEECH = "transcribed speech"
 
 @dataclass(frozen=True)
 class PreparedUtterance:
-    """An utterance of a prepared corpus: ``path`` relative to its root, ``num_frames`` of its own ``sample_rate``."""
+    """An utterance of a prepared corpus: ``path`` relative to its root, ``num_frames`` of its own ``sample_rate``.
+
+    ``period`` tells stretches of a speaker's life apart, where the corpus does; without texts, ``text`` is empty.
+    """
 
     path: str
     split: str
@@ -32,6 +36,7 @@ class PreparedUtterance:
     text: str
     speaker: str
     sex: str | None = None
+    period: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,14 +103,17 @@ def open_speech(folder: str | Path, split: str, *, sample_rate: int) -> tuple[li
 
 
 def _entry(utterance: PreparedUtterance) -> Entry:
+    more = {"num_frames": str(utterance.num_frames), "sample_rate": str(utterance.sample_rate)}
+    if utterance.period is not None:
+        more["period"] = utterance.period
     return Entry(
         utterance.path,
         utterance.split,
         round(utterance.num_frames / utterance.sample_rate, 6),
         speaker=utterance.speaker,
         sex=utterance.sex,
-        text=utterance.text,
-        more={"num_frames": str(utterance.num_frames), "sample_rate": str(utterance.sample_rate)},
+        text=utterance.text or None,
+        more=more,
     )
 
 
@@ -115,5 +123,12 @@ def _utterance(where: str, entry: Entry) -> PreparedUtterance:
     except (KeyError, ValueError) as error:
         raise CorpusError(f"{where}: lacks or has a wrong {error}; prepare the corpus again") from error
     return PreparedUtterance(
-        entry.path, entry.split, num_frames, sample_rate, entry.text or "", entry.speaker or "", entry.sex
+        entry.path,
+        entry.split,
+        num_frames,
+        sample_rate,
+        entry.text or "",
+        entry.speaker or "",
+        entry.sex,
+        entry.more.get("period"),
     )

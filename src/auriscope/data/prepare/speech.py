@@ -15,13 +15,17 @@ from auriscope.errors import CorpusError
 
 @dataclass(frozen=True)
 class FoundUtterance:
-    """An utterance by its layout, not yet checked: ``path`` relative to the root, ``sex`` "F", "M" or None."""
+    """An utterance by its layout, not yet checked: ``path`` relative to the root, ``sex`` "F", "M" or None.
+
+    ``period`` tells stretches of a speaker's life apart, where the corpus does.
+    """
 
     split: str
     path: str
     text: str
     speaker: str
     sex: str | None = None
+    period: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ def inspect_speech(layout: SpeechLayout, root: Path, selection: Selection, on_pr
             utterance.text,
             utterance.speaker,
             utterance.sex,
+            utterance.period,
         )
 
     checked: list[PreparedUtterance] = []
