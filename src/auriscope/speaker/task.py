@@ -1,0 +1,143 @@
+"""Training a speaker model: to tell the speakers of the training set by angles, chosen by verifying others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from auriscope.data.voices import HALVES, TrialSet, VoicesBatches, VoicesConfig, trials
+from auriscope.errors import RecipeError
+from auriscope.metrics.eer import equal_error_rate, min_dcf
+from auriscope.signal.features import spec_augment
+from auriscope.speaker.embedder import Embedder
+from auriscope.speaker.losses import AAMSoftmax
+from auriscope.training.recipe import Recipe, build_model, parse
+from auriscope.training.task import Batch
+
+
+@dataclass(frozen=True)
+class SpeakerOptions:
+    """What a recipe may say about the loss.
+
+    Args:
+        margin: of the angles, in radians (:class:`~auriscope.speaker.losses.AAMSoftmax`).
+        margin_start_batches: batches before there is a margin.
+        margin_warmup_batches: batches within which it then grows to the whole.
+        scale: of the cosines.
+        num_mel_masks: bands of mels that SpecAugment blanks in every crop.
+        max_mel_width: the widest of them, in mels.
+        num_time_masks: stretches of time that it blanks.
+        max_time_width: the longest of them, in frames of the features.
+    """
+
+    margin: float = 0.2
+    margin_start_batches: int = 0
+    margin_warmup_batches: int = 0
+    scale: float = 30.0
+    num_mel_masks: int = 1
+    max_mel_width: int = 10
+    num_time_masks: int = 1
+    max_time_width: int = 5
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.margin < 1.5 or not self.scale > 0.0:
+            raise RecipeError("task_options: margin must lie between 0 and 1.5, and scale be above 0")
+
+
+@dataclass(frozen=True)
+class SpeakerValidation:
+    """By which trials (:func:`~auriscope.data.voices.trials`) the weights are chosen: their mean equal error rate."""
+
+    sets: tuple[str, ...] = (HALVES,)
+    split: str = "valid"
+
+
+class SpeakerTask(nn.Module):
+    """Cross-entropy of the training set's speakers with an angular margin; equal error rate on trials of others.
+
+    The speakers' own vectors are the task's, not the model's: they are in the checkpoints of a run, and not in the
+    weights that it leaves.
+    """
+
+    selection_metric = "eer_percent"
+    higher_is_better = False
+
+    def __init__(self, model: Embedder, num_speakers: int, options: SpeakerOptions | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.options = options or SpeakerOptions()
+        self.speakers = AAMSoftmax(model.dim, num_speakers, scale=self.options.scale)
+
+    def phases(self) -> Mapping[str, Iterable[nn.Parameter]]:
+        """One phase, over all parameters."""
+        return {"main": self.parameters()}
+
+    def margin(self, index: int) -> float:
+        """The margin at the batch of this number, in radians."""
+        options = self.options
+        grown = (index + 1 - options.margin_start_batches) / max(1, options.margin_warmup_batches)
+        return options.margin * min(1.0, max(0.0, grown))
+
+    def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:  # noqa: ARG002
+        """The loss of a batch, and the share of crops whose speaker is the nearest."""
+        options, model = self.options, self.model
+        waveform = batch["waveform"]
+        # Powers and their logarithms lose what a network needs of them in sixteen bits.
+        with torch.autocast(waveform.device.type, enabled=False):
+            features, frame_lengths = model.features(waveform, batch["lengths"])
+        if self.training:
+            features = spec_augment(
+                features,
+                frame_lengths,
+                num_mel_masks=options.num_mel_masks,
+                max_mel_width=options.max_mel_width,
+                num_time_masks=options.num_time_masks,
+                max_time_width=options.max_time_width,
+            )
+        embedding = model.encode_features(features, frame_lengths)
+        loss, cosines = self.speakers(embedding, batch["speaker"], self.margin(int(batch["index"])))
+        return {"loss": loss, "accuracy": (cosines.argmax(1) == batch["speaker"]).float().mean()}
+
+    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
+        """Equal error rate in per cent and minimal detection cost of the set of trials in ``batch``, each (1,)."""
+        found: TrialSet = batch["trials"]
+        scores = trial_scores(self.model, found)
+        return {
+            "eer_percent": torch.tensor([100.0 * equal_error_rate(scores, found.targets).value]),
+            "min_dcf": torch.tensor([min_dcf(scores, found.targets).value]),
+        }
+
+
+def trial_scores(model: Embedder, found: TrialSet) -> Tensor:
+    """Cosines (trials,) of a set of trials, float64; every recording is embedded once, whole and by itself."""
+    device = model.device
+    with torch.no_grad():
+        # One at a time, as recordings of one length are embedded much faster than a padded batch.
+        waveforms = (torch.from_numpy(found[index])[None].to(device) for index in range(len(found)))
+        embeddings = torch.cat([model.embed(waveform) for waveform in waveforms]).cpu().double()
+    return (embeddings[found.first] * embeddings[found.second]).sum(1)
+
+
+def build(recipe: Recipe) -> tuple[SpeakerTask, VoicesBatches, Iterable[Batch]]:
+    """Make a recipe's task, training batches and validation batches; ``RecipeError`` if they do not fit together."""
+    model = build_model(recipe)
+    if not isinstance(model, Embedder):
+        raise RecipeError(f"model.architecture: {recipe.model.architecture} does not embed voices")
+    rate = int(model.config.sample_rate)
+    data = parse(VoicesConfig, {"sample_rate": rate, **recipe.data}, "data")
+    if data.sample_rate != rate:
+        raise RecipeError(f"data is at {data.sample_rate} Hz, the model at {rate} Hz: give both the same")
+    num_threads = min(8, max(1, (os.cpu_count() or 2) - 1))
+    batches = VoicesBatches(data, seed=recipe.seed, num_threads=num_threads)
+    options = parse(SpeakerOptions, recipe.task_options, "task_options")
+    validation = parse(SpeakerValidation, recipe.validation, "validation")
+    sets = [trials(name, validation.split, sample_rate=rate) for name in validation.sets]
+    # The speakers' vectors are drawn from the recipe's seed, too.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        task = SpeakerTask(model, batches.num_speakers, options)
+    return task, batches, [{"trials": each, "id": [each.name]} for each in sets]
