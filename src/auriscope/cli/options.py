@@ -11,19 +11,20 @@ if TYPE_CHECKING:
     from auriscope.recognition.decoding import DecodingOptions
 
 
-def parse_speakers(value: str | None) -> Literal["auto"] | int | None:
-    """Read ``--speakers``: ``auto`` or a number from 1 to 3; anything else is wrong usage.
+def parse_speakers(value: str | None, most: int | None = 3) -> Literal["auto"] | int | None:
+    """Read ``--speakers``: ``auto`` or a number from 1 to ``most``, None for any; anything else is wrong usage.
 
     Left out (``None``), it is for the verb to say: two, or as many as a given model separates.
 
-    >>> parse_speakers("auto"), parse_speakers("2"), parse_speakers(None)
-    ('auto', 2, None)
+    >>> parse_speakers("auto"), parse_speakers("2"), parse_speakers("12", most=None), parse_speakers(None)
+    ('auto', 2, 12, None)
     """
     if value is None or value == "auto":
         return "auto" if value else None
-    if value in {"1", "2", "3"}:
+    if value.isascii() and value.isdigit() and 1 <= int(value) <= (most or int(value)):
         return int(value)
-    raise typer.BadParameter(f"{value!r} is not 1, 2, 3 or auto", param_hint="'--speakers'")
+    what = "a number from 1 on" if most is None else f"{', '.join(map(str, range(1, most + 1)))}"
+    raise typer.BadParameter(f"{value!r} is not {what} or auto", param_hint="'--speakers'")
 
 
 Inputs = Annotated[
