@@ -14,6 +14,7 @@ from auriscope import __version__
 from auriscope.cli import (
     align,
     compare,
+    diarize,
     embed,
     enhance,
     evaluate,
@@ -22,6 +23,7 @@ from auriscope.cli import (
     listen,
     models,
     prepare,
+    say,
     separate,
     study,
     train,
@@ -102,7 +104,9 @@ app.command("enhance")(enhance.enhance)
 app.command("judge")(judge.judge)
 app.command("transcribe")(transcribe.transcribe)
 app.command("align")(align.align)
+app.command("say")(say.say)
 app.command("wer")(wer.wer)
+app.command("diarize")(diarize.diarize)
 app.command("embed")(embed.embed)
 app.command("verify")(verify.verify)
 app.command("prepare")(prepare.prepare)

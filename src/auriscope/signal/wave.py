@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -43,10 +44,7 @@ class WaveWriter:
         self._sample_rate = sample_rate
         self._num_channels = num_channels
         self._frame_bytes = width * num_channels
-        self._information = b""
-        if comment:
-            text = comment.encode() + b"\0"
-            self._information = _chunk(b"LIST", b"INFO" + _chunk(b"ICMT", text + b"\0" * (len(text) % 2)))
+        self._information = _information(comment)
         self._num_frames = 0
         self._file = path.open("wb")
         self._file.write(self._header())
@@ -90,6 +88,34 @@ class WaveWriter:
         sizes = struct.pack("<QQQI", riff_bytes, data_bytes, self._num_frames, 0)
         head = b"RF64" + b"\xff" * 4 + b"WAVE" + _chunk(b"ds64", sizes)
         return head + chunks + b"data" + b"\xff" * 4
+
+
+class WaveStream:
+    """Write a WAV file of 16 bits and one channel to a stream that cannot be wound back, such as a pipe.
+
+    Its sizes say that nobody knows how long it will be, as players and converters understand. Arguments are those of
+    :class:`WaveWriter`; ``stream`` takes bytes. Raises ``OSError`` if it does not.
+    """
+
+    def __init__(self, stream: BinaryIO, sample_rate: int, comment: str = "") -> None:
+        self._stream = stream
+        layout = struct.pack("<HHIIHH", 1, 1, sample_rate, 2 * sample_rate, 2, 16)
+        open_end = b"\xff" * 4
+        stream.write(
+            b"RIFF" + open_end + b"WAVE" + _chunk(b"fmt ", layout) + _information(comment) + b"data" + open_end
+        )
+
+    def write(self, block: npt.NDArray[np.float32]) -> None:
+        """Append (time,) float32, at once."""
+        self._stream.write(_quantise(block, 16).astype("<i2").tobytes())
+        self._stream.flush()
+
+
+def _information(comment: str) -> bytes:
+    if not comment:
+        return b""
+    text = comment.encode() + b"\0"
+    return _chunk(b"LIST", b"INFO" + _chunk(b"ICMT", text + b"\0" * (len(text) % 2)))
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:

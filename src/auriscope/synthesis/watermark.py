@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,7 +171,7 @@ def _apart(values: Array) -> Array:
     return apart
 
 
-def _bands(hertz: Array) -> NDArray[np.int64]:
+def _bands(hertz: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
     """The band of each frequency, -1 where there is none."""
     bands = np.floor((hertz - _LOW_HZ) / _BAND_HZ).astype(np.int64)
     return np.where((bands >= 0) & (bands < _NUM_BANDS), bands, -1)

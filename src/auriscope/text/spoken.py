@@ -184,7 +184,8 @@ _BOUNDARY = re.compile(r"(?:(?<=[.!?…])|(?<=[.!?…][\"'”’)\]]))\s+")
 
 def _cut(text: str, most: int) -> int:
     """Where to cut a sentence that is too long: after a stop, before a conjunction, between words, anywhere."""
-    head = text[:most]
+    # A space behind the part is not part of it.
+    head = text[: most + 1]
     # A part that is too short would sound chopped off.
     for pattern in (r"[;:]\s", r",\s", r"\s(?=(?:and|but|or|which|who|that|because|when|while|if)\s)", r"\s"):
         places = [match.end() for match in re.finditer(pattern, head) if match.end() > most // 4]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from typing import TYPE_CHECKING
 
 from auriscope.errors import AuriscopeError
@@ -10,6 +12,7 @@ from auriscope.pretrained.files import read_config
 
 if TYPE_CHECKING:
     from auriscope.pretrained.model import Model
+    from auriscope.signal.vocoding import MelConfig
 
 DEFAULT_SEPARATORS: dict[int, str] = {
     1: "separation/bandsplit.enhance",
@@ -87,3 +90,34 @@ def default_embedder() -> str:
 
 def _is_shipped(address: str) -> bool:
     return address in {model.address for model in list_shipped()}
+
+
+def default_synthesizer(*, voices: bool) -> str:
+    """Give the address of the shipped synthesiser, of one voice or of the voice of any clip.
+
+    Raises ``AuriscopeError`` when none is shipped.
+    """
+    for model in list_shipped():
+        if model.room == "synthesis":
+            size = read_config(resolve(model.address))["config"].get("voice_dim")
+            # Vocoders have none.
+            if size is not None and bool(size) == voices:
+                return model.address
+    what = "speaks in the voice of a clip" if voices else "speaks"
+    raise AuriscopeError(f"no model that {what} is installed; train one (auriscope train) and name it with --model")
+
+
+def default_vocoder(synthesizer: str, mel: MelConfig) -> str | None:
+    """Give the address of the shipped vocoder that reads the mels of a synthesiser; None if there is none.
+
+    The one of the same name behind the point goes first: ``synthesis/hifigan.en`` with ``synthesis/tacotron2.en``.
+    """
+    wanted = json.loads(json.dumps(dataclasses.asdict(mel)))
+    found = []
+    for model in list_shipped():
+        if model.room == "synthesis":
+            config = read_config(resolve(model.address))["config"]
+            if "voice_dim" not in config and config.get("mel") == wanted:
+                found.append(model.address)
+    name = synthesizer.rpartition(".")[2]
+    return min(found, key=lambda address: (address.rpartition(".")[2] != name, address), default=None)
