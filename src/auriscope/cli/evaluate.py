@@ -26,7 +26,9 @@ def evaluate(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="Address of a separation or quality model, or of a recogniser.", show_default=False
+            metavar="MODEL",
+            help="Address of a separation, quality or speaker model, or of a recogniser.",
+            show_default=False,
         ),
     ],
     sets: Annotated[
@@ -34,7 +36,8 @@ def evaluate(
         typer.Argument(
             metavar="SET",
             help="Evaluation sets, such as libri2mix-mini-clean, or prepared folders; for a recogniser corpora with "
-            "texts, or digits, also corrupted, such as libri_eval50_flac-noisy-reverb.",
+            "texts, or digits, also corrupted, such as libri_eval50_flac-noisy-reverb; for a speaker model trials, "
+            "such as libri-halves.",
             show_default=False,
         ),
     ],
@@ -56,8 +59,8 @@ def evaluate(
     """Measure a model on fixed evaluation sets, or on what prepare wrote, with 95 % intervals.
 
     The sets need the corpora, in the folder that AURISCOPE_CORPORA names. Separation models get SI-SNR, SI-SNRi and
-    SDRi, or of stems the SDR of each, quality models their correlation with the true SI-SNR, and recognisers word and
-    character error.
+    SDRi, or of stems the SDR of each, quality models their correlation with the true SI-SNR, recognisers word and
+    character error, and speaker models the equal error rate.
     """
     use_threads(threads)
     from auriscope.verbs.evaluate import evaluate as run
@@ -87,7 +90,8 @@ def evaluate(
         if json:
             emit(_flat(result))
         else:
-            what = "utterances" if "word_error_percent" in result.figures else "mixtures"
+            kinds = {"word_error_percent": "utterances", "eer_percent": "trials"}
+            what = next((kind for figure, kind in kinds.items() if figure in result.figures), "mixtures")
             say(f"{printable(result.set)} ({result.split}, {result.num_mixtures} {what})")
             width = max(24, 2 + max(map(len, result.figures)))
             for figure, value in to_json(result.figures).items():

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from auriscope.data.voices import HALVES, TrialSet, VoicesBatches, VoicesConfig, trials
+from auriscope.data.cries import CriesBatches, CriesConfig
+from auriscope.data.voices import HALVES, VoicesBatches, VoicesConfig, trials
 from auriscope.errors import RecipeError
-from auriscope.metrics.eer import equal_error_rate, min_dcf
 from auriscope.signal.features import spec_augment
+from auriscope.speaker.contrastive import ContrastiveOptions, ContrastiveTask
 from auriscope.speaker.embedder import Embedder
 from auriscope.speaker.losses import AAMSoftmax
+from auriscope.speaker.scoring import trial_metrics
 from auriscope.training.recipe import Recipe, build_model, parse
 from auriscope.training.task import Batch
 
@@ -104,40 +106,42 @@ class SpeakerTask(nn.Module):
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
         """Equal error rate in per cent and minimal detection cost of the set of trials in ``batch``, each (1,)."""
-        found: TrialSet = batch["trials"]
-        scores = trial_scores(self.model, found)
-        return {
-            "eer_percent": torch.tensor([100.0 * equal_error_rate(scores, found.targets).value]),
-            "min_dcf": torch.tensor([min_dcf(scores, found.targets).value]),
-        }
+        return trial_metrics(self.model, batch["trials"])
 
 
-def trial_scores(model: Embedder, found: TrialSet) -> Tensor:
-    """Cosines (trials,) of a set of trials, float64; every recording is embedded once, whole and by itself."""
-    device = model.device
-    with torch.no_grad():
-        # One at a time, as recordings of one length are embedded much faster than a padded batch.
-        waveforms = (torch.from_numpy(found[index])[None].to(device) for index in range(len(found)))
-        embeddings = torch.cat([model.embed(waveform) for waveform in waveforms]).cpu().double()
-    return (embeddings[found.first] * embeddings[found.second]).sum(1)
+def build(recipe: Recipe) -> tuple[SpeakerTask | ContrastiveTask, VoicesBatches | CriesBatches, Iterable[Batch]]:
+    """Make a recipe's task, training batches and validation batches; ``RecipeError`` if they do not fit together.
 
-
-def build(recipe: Recipe) -> tuple[SpeakerTask, VoicesBatches, Iterable[Batch]]:
-    """Make a recipe's task, training batches and validation batches; ``RecipeError`` if they do not fit together."""
+    ``data.cries`` in the place of what else ``data`` holds makes it a recipe for cries of infants, and
+    ``task_options.objective: contrastive`` one that asks for no names.
+    """
     model = build_model(recipe)
     if not isinstance(model, Embedder):
         raise RecipeError(f"model.architecture: {recipe.model.architecture} does not embed voices")
     rate = int(model.config.sample_rate)
-    data = parse(VoicesConfig, {"sample_rate": rate, **recipe.data}, "data")
-    if data.sample_rate != rate:
-        raise RecipeError(f"data is at {data.sample_rate} Hz, the model at {rate} Hz: give both the same")
     num_threads = min(8, max(1, (os.cpu_count() or 2) - 1))
-    batches = VoicesBatches(data, seed=recipe.seed, num_threads=num_threads)
-    options = parse(SpeakerOptions, recipe.task_options, "task_options")
+    contrastive = "objective" in recipe.task_options
+    batches: VoicesBatches | CriesBatches
+    if "cries" in recipe.data:
+        cries = parse(CriesConfig, {"sample_rate": rate, **recipe.data["cries"]}, "data.cries")
+        if (cries.views == 2) != contrastive:
+            raise RecipeError("data.cries.views must be 2 for task_options.objective: contrastive, and 1 without")
+        batches = CriesBatches(cries, seed=recipe.seed, num_threads=num_threads)
+    else:
+        batches = VoicesBatches(
+            parse(VoicesConfig, {"sample_rate": rate, **recipe.data}, "data"), seed=recipe.seed, num_threads=num_threads
+        )
+    if batches.config.sample_rate != rate:
+        raise RecipeError(f"data is at {batches.config.sample_rate} Hz, the model at {rate} Hz: give both the same")
     validation = parse(SpeakerValidation, recipe.validation, "validation")
     sets = [trials(name, validation.split, sample_rate=rate) for name in validation.sets]
-    # The speakers' vectors are drawn from the recipe's seed, too.
+    # What a task has beside its model is drawn from the recipe's seed, too.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        task = SpeakerTask(model, batches.num_speakers, options)
+        task: SpeakerTask | ContrastiveTask
+        if contrastive:
+            task = ContrastiveTask(model, parse(ContrastiveOptions, recipe.task_options, "task_options"))
+        else:
+            options = parse(SpeakerOptions, recipe.task_options, "task_options")
+            task = SpeakerTask(model, batches.num_speakers, options)
     return task, batches, [{"trials": each, "id": [each.name]} for each in sets]

@@ -16,6 +16,7 @@ from auriscope.data.evaluation import evaluation_set
 from auriscope.data.items import EvaluationItem, EvaluationSet
 from auriscope.data.prepared_set import PreparedSet
 from auriscope.data.transcribed import spoken_set
+from auriscope.data.voices import trials
 from auriscope.errors import AuriscopeError
 from auriscope.metrics.accumulate import summarize
 from auriscope.metrics.improvement import sdri, si_snri
@@ -28,9 +29,11 @@ from auriscope.recognition.recognizer import Recognizer
 from auriscope.separation.long import LongConfig, separate_waveform
 from auriscope.separation.task import OwnMetrics
 from auriscope.signal.resampling import resample
+from auriscope.speaker.embedder import Embedder
 from auriscope.verbs.defaults import require_separator
 from auriscope.verbs.language_models import open_language_model, with_language_model
 from auriscope.verbs.recognition_figures import recognition_figures
+from auriscope.verbs.speaker_figures import speaker_figures
 from auriscope.verbs.stems import stem_figures
 
 OnProgress = Callable[[float], None]
@@ -49,7 +52,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Figures of one model on one set, of ``num_mixtures`` mixtures or utterances; the unit is in each figure's name.
+    """Figures of one model on one set, of ``num_mixtures`` mixtures, utterances or trials; units are in their names.
 
     ``separators`` are what made the tracks that a quality model judged, empty for a separation model.
     """
@@ -83,14 +86,17 @@ def evaluate(
     band; at 8 kHz narrow band), STOI and ESTOI as well, each with its gain over the mixture. A quality model judges
     the tracks of the ``separators`` against their true SI-SNR: Pearson's and Spearman's correlation over all tracks of
     all of them, the mean absolute error and the mean error in dB. A recogniser transcribes a set of utterances, and
-    gets word and character error in per cent (:func:`~auriscope.verbs.recognition_figures.recognition_figures`).
+    gets word and character error in per cent (:func:`~auriscope.verbs.recognition_figures.recognition_figures`); a
+    speaker model verifies trials, and gets the equal error rate
+    (:func:`~auriscope.verbs.speaker_figures.speaker_figures`).
 
     Args:
-        model: address of a separation or quality model, or of a recogniser.
+        model: address of a separation, quality or speaker model, or of a recogniser.
         set_name: an evaluation set, such as ``"libri2mix-mini-clean"``, or a folder that ``prepare`` wrote, such as
             ``"manifests/wsj0-2mix"``; its mixtures are resampled to the model's rate. For a recogniser: a corpus with
             texts or connected digits (:func:`~auriscope.data.transcribed.spoken_set`), as they are or in noise and
-            rooms (:mod:`auriscope.data.spoken`), such as ``"libri_eval50_flac-noisy"``.
+            rooms (:mod:`auriscope.data.spoken`), such as ``"libri_eval50_flac-noisy"``. For a speaker model: trials
+            (:mod:`auriscope.data.voices`), such as ``"libri-halves"``.
         split: ``"test"`` or ``"valid"``.
         separators: addresses of the separation models for a quality model.
         decoding: how a recogniser is decoded; times of words are never looked for.
@@ -105,8 +111,10 @@ def evaluate(
     """
     network, notify = load(model, offline=offline), on_progress or _nothing
     room = network.name.split("/")[0]
-    if room not in ("separation", "quality", "recognition"):
-        raise AuriscopeError(f"{model}: is of the room {room!r}; give a separation or quality model, or a recogniser")
+    if room not in ("separation", "quality", "recognition", "speaker"):
+        raise AuriscopeError(
+            f"{model}: is of the room {room!r}; give a separation, quality or speaker model, or a recogniser"
+        )
     if room == "quality" and not separators:
         raise AuriscopeError(f"{model}: a quality model judges tracks; give the separation model with --separator")
     if room != "quality" and separators:
@@ -116,6 +124,8 @@ def evaluate(
     if room == "recognition":
         options = decoding or DecodingOptions()
         return _recognized(model, network, set_name, split, options, language_model, lm_weight, offline, notify)
+    if room == "speaker":
+        return _verified(model, network, set_name, split, notify)
     items = evaluation_set(set_name, split, sample_rate=network.config.sample_rate)
     if isinstance(items, PreparedSet) and items.fixed_order:
         if room == "quality":
@@ -161,6 +171,14 @@ def _recognized(
     return EvaluationResult(
         items.name, split, model, (), len(items), {name: Figure(*ends) for name, ends in figures.items()}
     )
+
+
+def _verified(model: str, network: Any, set_name: str, split: str, on_progress: OnProgress) -> EvaluationResult:
+    if not isinstance(network, Embedder):
+        raise AuriscopeError(f"{model}: {network.instead or 'does not embed voices'}; give a speaker model")
+    found = trials(set_name, split, sample_rate=int(network.config.sample_rate))
+    figures = {name: Figure(*ends) for name, ends in speaker_figures(network, found, on_progress).items()}
+    return EvaluationResult(found.name, split, model, (), len(found.targets), figures)
 
 
 def _nothing(_: float) -> None:

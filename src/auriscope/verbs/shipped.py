@@ -31,6 +31,7 @@ from auriscope.training.checkpoints import LAST, load_tree
 from auriscope.training.recipe import Recipe, parse, read_recipe
 from auriscope.training.recipe import train as run_recipe
 from auriscope.verbs.evaluate import evaluate
+from auriscope.verbs.speaker_figures import calibrate_folder
 from auriscope.verbs.train import finished
 
 CURVE = "curve.png"
@@ -242,6 +243,8 @@ def _ship(
         limits=model.limits,
     )
     candidate.save_pretrained(folder, card=card, half=True, eight_bit=model.eight_bit)
+    if recipe.task == "speaker":
+        calibrate_folder(folder, tuple(model.floors))
     for drawn, kept in (("curves.png", CURVE), ("valid.csv", "curve.csv")):
         if (run / drawn).exists():
             shutil.copyfile(run / drawn, folder / kept)
@@ -251,10 +254,10 @@ def _corpora(recipe: Recipe) -> list[str]:
     """What a recipe's model has heard: speech, and where there were any, noises and rooms."""
     mixing = recipe.data.get("mixing", recipe.data)
     found = list(mixing["corpora"])
-    # Mixtures are noisy and reverberant unless a recipe says otherwise; transcribed speech is augmented if it says so.
-    recognition = recipe.task == "recognition"
-    around = mixing.get("augmentation", {}) if recognition else mixing
-    usual = 0.0 if recognition else 1.0
+    # Mixtures are noisy and reverberant unless a recipe says otherwise; speech by itself is augmented if it says so.
+    alone = recipe.task in ("recognition", "speaker")
+    around = mixing.get("augmentation", {}) if alone else mixing
+    usual = 0.0 if alone else 1.0
     if around.get("noise_probability", usual) > 0:
         found += around.get("noise_corpora", ["noise"])
     if around.get("room_probability", usual) > 0:
