@@ -13,7 +13,8 @@ from auriscope.errors import RecipeError
 from auriscope.metrics.eer import equal_error_rate
 from auriscope.speaker import ECAPA
 from auriscope.speaker.losses import AAMSoftmax
-from auriscope.speaker.task import SpeakerOptions, SpeakerTask, trial_scores
+from auriscope.speaker.scoring import trial_scores
+from auriscope.speaker.task import SpeakerOptions, SpeakerTask
 from auriscope.training.evaluation import evaluate
 
 

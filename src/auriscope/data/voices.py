@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from auriscope.data.ahead import made_ahead
 from auriscope.data.augmentation import AugmentationConfig, Augmenter
-from auriscope.data.cache import AudioStore, open_clips
+from auriscope.data.cache import ClipStore, open_clips
 from auriscope.data.corpora import UNKNOWN_SPEAKER, Utterance, utterances
 from auriscope.data.pool import VoicePool
+from auriscope.data.prepared import is_prepared
 from auriscope.data.prepared_speech import open_speech
 from auriscope.data.render import looped
 from auriscope.errors import CorpusError, RecipeError
@@ -158,7 +159,7 @@ class TrialSet:
         self,
         name: str,
         split: str,
-        stretches: Sequence[tuple[AudioStore, int, int, int]],
+        stretches: Sequence[tuple[ClipStore, int, int, int]],
         speakers: Sequence[str],
         pairs: Sequence[tuple[int, int]],
     ) -> None:
@@ -183,21 +184,28 @@ class TrialSet:
 
 def trial_set_names() -> tuple[str, ...]:
     """Every name that :func:`trials` knows."""
-    return tuple(_CORPORA)
+    from auriscope.data.cries import CRY_SETS
+
+    return (*_CORPORA, *CRY_SETS)
 
 
 def trials(
     name: str, split: str, *, sample_rate: int = 16_000, root: Path | None = None, folder: Path | None = None
 ) -> TrialSet:
-    """Open a set of trials: ``libri-halves`` or ``commonvoice-clips``, of the split "valid" or "test".
+    """Open a set of trials, of the split "valid" or "test": one of this module's, or of :mod:`auriscope.data.cries`.
 
     Raises ``CorpusError`` when there is no such set, or its corpora are missing.
     """
+    # Cries are compared by sets of this module's kind.
+    from auriscope.data.cries import CRY_SETS, cry_trials
+
+    if name in CRY_SETS or is_prepared(name):
+        return cry_trials(name, split, sample_rate=sample_rate, root=root, folder=folder)
     if name not in _CORPORA:
-        raise CorpusError(f"there are no trials {name!r}; there are: {', '.join(_CORPORA)}")
+        raise CorpusError(f"there are no trials {name!r}; there are: {', '.join(trial_set_names())}")
     if split not in ("valid", "test"):
         raise CorpusError(f"trials are of the split valid or test, not {split!r}")
-    stretches: list[tuple[AudioStore, int, int, int]] = []
+    stretches: list[tuple[ClipStore, int, int, int]] = []
     speakers: list[str] = []
     for corpus in _CORPORA[name]:
         listed = utterances(corpus, split, root=root)

@@ -1,0 +1,138 @@
+"""Learning voices without names: two crops of one recording are to be found among those of all others.
+
+T. Chen et al., "A simple framework for contrastive learning of visual representations" (SimCLR, arXiv 2002.05709),
+section 2 and equation 1; for cries of infants: A. Gorin et al., "Self-supervised learning for infant cry analysis"
+(arXiv 2305.01578). And a linear map on a frozen network, by which what it has learnt is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from auriscope.errors import RecipeError
+from auriscope.signal.features import spec_augment
+from auriscope.speaker.embedder import Embedder
+from auriscope.speaker.scoring import trial_metrics
+from auriscope.training.task import Batch
+
+
+@dataclass(frozen=True)
+class ContrastiveOptions:
+    """What a recipe may say about the loss.
+
+    Args:
+        objective: "contrastive", by which a recipe asks for it.
+        temperature: by which cosines are divided.
+        projection_dim: length of the vectors that are compared.
+        num_mel_masks: bands of mels that SpecAugment blanks in every crop.
+        max_mel_width: the widest of them, in mels.
+        num_time_masks: stretches of time that it blanks.
+        max_time_width: the longest of them, in frames of the features.
+    """
+
+    objective: str = "contrastive"
+    temperature: float = 0.2
+    projection_dim: int = 64
+    num_mel_masks: int = 2
+    max_mel_width: int = 10
+    num_time_masks: int = 2
+    max_time_width: int = 20
+
+    def __post_init__(self) -> None:
+        if self.objective != "contrastive":
+            raise RecipeError(f"task_options.objective must be contrastive or left out, not {self.objective!r}")
+        if not self.temperature > 0 or self.projection_dim < 1:
+            raise RecipeError("task_options: temperature must be above 0, and projection_dim at least 1")
+
+
+class ContrastiveTask(nn.Module):
+    """NT-Xent over two views of every recording; equal error rate on trials of others.
+
+    Batches hold the first views of all recordings, then the second ones in the same order. The head, whose outputs
+    are compared, is the task's and is left behind: the network's embeddings transfer better (SimCLR, section 4.2).
+    """
+
+    selection_metric = "eer_percent"
+    higher_is_better = False
+
+    def __init__(self, model: Embedder, options: ContrastiveOptions | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.options = options or ContrastiveOptions()
+        self.head = nn.Sequential(
+            nn.Linear(model.dim, model.dim), nn.ReLU(), nn.Linear(model.dim, self.options.projection_dim)
+        )
+
+    def phases(self) -> Mapping[str, Iterable[nn.Parameter]]:
+        """One phase, over all parameters."""
+        return {"main": self.parameters()}
+
+    def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:  # noqa: ARG002
+        """The loss of a batch, and the share of crops whose other view is the nearest."""
+        options, model = self.options, self.model
+        waveform = batch["waveform"]
+        # Powers and their logarithms lose what a network needs of them in sixteen bits.
+        with torch.autocast(waveform.device.type, enabled=False):
+            features, frame_lengths = model.features(waveform, batch["lengths"])
+        if self.training:
+            features = spec_augment(
+                features,
+                frame_lengths,
+                num_mel_masks=options.num_mel_masks,
+                max_mel_width=options.max_mel_width,
+                num_time_masks=options.num_time_masks,
+                max_time_width=options.max_time_width,
+            )
+        loss, accuracy = nt_xent(self.head(model.encode_features(features, frame_lengths)), options.temperature)
+        return {"loss": loss, "accuracy": accuracy}
+
+    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
+        """Equal error rate in per cent and minimal detection cost of the set of trials in ``batch``, each (1,)."""
+        return trial_metrics(self.model, batch["trials"])
+
+
+def nt_xent(views: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Give the normalised temperature-scaled cross-entropy of (2 · recordings, dim), and how often it is right.
+
+    The rows are the first views of all recordings, then the second ones. Each is to be the nearest to the other view of
+    its recording, by cosine, among all rows but itself. Source: SimCLR, equation 1.
+    """
+    num_rows = len(views)
+    if num_rows % 2 or num_rows < 4:
+        raise ValueError(f"two views of two recordings are needed at least, not {num_rows} rows")
+    unit = F.normalize(views.float(), dim=-1)
+    logits = unit @ unit.mT / temperature
+    logits = logits.masked_fill(torch.eye(num_rows, dtype=torch.bool, device=logits.device), -torch.inf)
+    other = torch.arange(num_rows, device=logits.device).roll(num_rows // 2)
+    return F.cross_entropy(logits, other), (logits.argmax(1) == other).float().mean()
+
+
+class LinearProbe(Embedder):
+    """A frozen speaker model with a linear map behind it, which alone is trained: the linear evaluation of SimCLR."""
+
+    def __init__(self, frozen: Embedder) -> None:
+        super().__init__(frozen.config)
+        self.front = frozen.front
+        self.frozen = frozen.requires_grad_(False)
+        self.map = nn.Linear(frozen.dim, frozen.dim)
+        nn.init.eye_(self.map.weight)
+        nn.init.zeros_(self.map.bias)
+
+    def train(self, mode: bool = True) -> LinearProbe:
+        """Set the mode of the map; what is frozen stays as it is used."""
+        super().train(mode)
+        self.frozen.eval()
+        return self
+
+    def encode_features(self, features: Tensor, frame_lengths: Tensor | None = None) -> Tensor:
+        """Turn features (batch, frames, num_mels) into embeddings (batch, dim)."""
+        with torch.no_grad():
+            embedding = self.frozen.encode_features(features, frame_lengths)
+        # Without their scale the map would first have to find it.
+        mapped: Tensor = self.map(F.normalize(embedding, dim=-1))
+        return mapped
