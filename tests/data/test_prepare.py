@@ -208,7 +208,7 @@ def test_the_folder_is_named_after_corpus_and_condition(
     assert read_prepared("manifests/wham-clean").root == root.resolve()
     assert set(LAYOUTS) == {
         "wsj0-2mix", "wsj0-3mix", "wham", "whamr", "libri2mix", "libri3mix", "voicebank-demand", "musdb18",
-        "librispeech", "commonvoice",
+        "librispeech", "commonvoice", "ljspeech", "libritts", "vctk", "voxceleb1", "voxceleb2", "cryceleb",
     }  # fmt: skip
 
 

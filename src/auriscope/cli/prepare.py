@@ -18,7 +18,7 @@ def prepare(
         typer.Argument(
             metavar="CORPUS",
             help="wsj0-2mix, wsj0-3mix, wham, whamr, libri2mix, libri3mix, voicebank-demand, musdb18, librispeech, "
-            "commonvoice, voxceleb1, voxceleb2 or cryceleb.",
+            "commonvoice, ljspeech, libritts, vctk, voxceleb1, voxceleb2 or cryceleb.",
             show_default=False,
         ),
     ],
@@ -45,8 +45,8 @@ def prepare(
         typer.Option(
             "--condition",
             metavar="NAME",
-            help="Which mixtures: clean, noisy, reverb, noisy-reverb, single or single-reverb; of LibriSpeech, which "
-            "readers measure: clean or other.",
+            help="Which mixtures: clean, noisy, reverb, noisy-reverb, single or single-reverb; of LibriSpeech and "
+            "LibriTTS, which readers measure: clean or other.",
             show_default="the corpus' usual one",
         ),
     ] = None,
@@ -55,7 +55,7 @@ def prepare(
         typer.Option(
             "--train-set",
             metavar="NAME",
-            help="Of LibriMix: train-360 or train-100; of LibriSpeech: train-960, train-460 or train-100.",
+            help="Of LibriMix: train-360 or train-100; of LibriSpeech and LibriTTS: train-960, train-460 or train-100.",
             show_default="the largest",
         ),
     ] = None,

@@ -78,7 +78,8 @@ def prepare(
         sample_rate: 8000, 16000, 44100 or 48000 Hz, as far as the corpus comes in them; by default the first.
         lengths: "min" or "max", of corpora that come in both.
         condition: which of the corpus' mixtures; of LibriSpeech, which valid and test part, "clean" or "other".
-        train_set: of LibriMix, "train-360" or "train-100"; of LibriSpeech, "train-960", "train-460" or "train-100".
+        train_set: of LibriMix, "train-360" or "train-100"; of LibriSpeech and LibriTTS, "train-960", "train-460" or
+            "train-100".
         on_progress: told the done fraction of the files, 0 to 1.
 
     Raises:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from auriscope.data.prepare import commonvoice, cryceleb, librimix, librispeech, musdb, voicebank, voxceleb, wsj0
+from auriscope.data.prepare import (
+    commonvoice,
+    cryceleb,
+    librimix,
+    librispeech,
+    libritts,
+    ljspeech,
+    musdb,
+    vctk,
+    voicebank,
+    voxceleb,
+    wsj0,
+)
 from auriscope.data.prepare.layout import Layout, Selection, inspect
 from auriscope.data.prepare.speech import SpeechLayout, inspect_speech
 
 LAYOUTS: dict[str, Layout | SpeechLayout] = {
     layout.name: layout
-    for layouts in (m.LAYOUTS for m in (wsj0, librimix, voicebank, musdb, librispeech, commonvoice, voxceleb, cryceleb))
-    for layout in layouts
+    for module in (
+        *(wsj0, librimix, voicebank, musdb, librispeech, commonvoice),
+        *(ljspeech, libritts, vctk, voxceleb, cryceleb),
+    )
+    for layout in module.LAYOUTS
 }
 """The corpora that can be prepared, by name."""
 
