@@ -99,21 +99,23 @@ class LocationAttention(nn.Module):
         nn.init.xavier_uniform_(self.location.weight)
 
     def filters(self) -> Tensor:
-        """The convolution and the linear layer behind it as one convolution, (size, 2, kernel)."""
-        return torch.einsum("sc,cik->sik", self.of_location.weight, self.location.weight)
+        """The convolution and the linear layer behind it as one matrix, (2 * kernel, size)."""
+        return torch.einsum("sc,cik->iks", self.of_location.weight, self.location.weight).flatten(0, 1)
 
     def forward(self, state: Tensor, memory: Memory, before: Tensor) -> Tensor:
         """Where to look, (batch, tokens): ``state`` is (batch, state_size), ``before`` (batch, 2, tokens)."""
-        located = F.conv1d(before, memory.filters, padding=self.location.padding)
-        found = torch.tanh(located + memory.keys + self.query(state)[..., None])
-        energies = (self.energy.weight @ found)[:, 0]
+        kernel_size = self.location.kernel_size[0]
+        # A product: for two channels it is faster than a convolution.
+        around = F.pad(before, (kernel_size // 2,) * 2).unfold(2, kernel_size, 1).transpose(1, 2).flatten(2)
+        found = torch.tanh(around @ memory.filters + (memory.keys + self.query(state)[:, None]))
+        energies = self.energy(found)[..., 0]
         if memory.hidden is not None:
             energies = energies.masked_fill(memory.hidden, -torch.inf)
         return energies.softmax(-1)
 
 
 class Memory(NamedTuple):
-    """What the decoder looks at: ``states`` (batch, tokens, dim), found by ``keys`` (batch, size, tokens).
+    """What the decoder looks at: ``states`` (batch, tokens, dim), found by ``keys`` (batch, tokens, size).
 
     ``hidden`` (batch, tokens) marks what is padding; None: nothing. ``filters`` are those of the attention.
     """
@@ -232,7 +234,7 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
             hidden = ~valid
         states = self.encoder(self.embedding(tokens), token_lengths, valid)
         states = self.voice(states, voice)
-        memory = Memory(states, self.attention.key(states).mT, hidden, self.attention.filters())
+        memory = Memory(states, self.attention.key(states), hidden, self.attention.filters())
         batch = len(tokens)
         zeros = [states.new_zeros(batch, size) for size in (config.attention_rnn_size, config.decoder_rnn_size)]
         return Tacotron2State(
