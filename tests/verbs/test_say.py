@@ -31,6 +31,7 @@ from auriscope.synthesis.watermark import THRESHOLD
 from auriscope.text.spoken import spoken
 from auriscope.verbs.say import SYNTHETIC_SOURCE, find_mark, say
 from auriscope.verbs.sayer import Sayer, SayerSettings, voice_of
+from auriscope.verbs.voice import VoiceReader
 
 MEL = MelConfig(16_000, 1024, 256, 1024, 40)
 FRAMES_PER_LETTER = 5
@@ -239,10 +240,13 @@ def test_the_voice_of_a_clip(tmp_path: Path, embedder: XVector) -> None:
     clips = [tmp_path / "clip.wav", tmp_path / "other.flac"]
     result = say("hello", tmp_path / "a.wav", voice=clips, model=voices, vocoder=VOCODER, embedder=embedder)
     assert result.voice == tuple(map(str, clips))
-    voice = voice_of(clips, embedder)
+    assert result.warnings == ()
+    reader = VoiceReader(embedder)
+    voice, warnings = voice_of(clips, reader)
+    assert warnings == ()
     assert voice.shape == (12,)
     assert float(voice.norm()) == pytest.approx(1.0)
-    each = torch.stack([voice_of([clip], embedder) for clip in clips])
+    each = torch.stack([voice_of([clip], reader)[0] for clip in clips])
     torch.testing.assert_close(voice, torch.nn.functional.normalize(each.mean(0), dim=0))
 
 

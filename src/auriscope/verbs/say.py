@@ -147,7 +147,7 @@ def say(
         marker = Marker(rate)
     except ValueError as error:
         raise AuriscopeError(f"{sayer.address}: speech of {rate} Hz cannot be marked as synthetic: {error}") from None
-    warnings = [prepared.warning] if prepared.warning else []
+    warnings = [*sayer.warnings, *([prepared.warning] if prepared.warning else [])]
     said: list[SaidSentence] = []
     num_samples = 0
     num_letters = sum(map(len, prepared.sentences))

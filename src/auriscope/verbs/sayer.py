@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,12 +25,10 @@ from auriscope.synthesis.vocoder import Vocoder
 from auriscope.text.spoken import Spoken, spoken
 from auriscope.verbs.batch import StrPath
 from auriscope.verbs.defaults import default_synthesizer, default_vocoder
+from auriscope.verbs.voice import WINDOW_SECONDS, VoiceReader
 
 GRIFFIN_LIM = "griffin-lim"
 """In the place of a vocoder's address: phases that are looked for, which needs no weights and fits every model."""
-
-MAX_VOICE_SECONDS = 30.0
-"""More of a clip tells nothing new of a voice."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +66,13 @@ class Sayer:
         self.vocoder_address, self.vocoder = self._vocoder()
         check_same_mel(self.synthesizer.config.mel, self.vocoder.config.mel)
         self.voice: Tensor | None = None
+        self.warnings: tuple[str, ...] = ()
         if self.clips:
             if not self.synthesizer.config.voice_dim:
                 raise AuriscopeError(
                     f"{self.address} has one voice of its own; leave out --voice, or take another model"
                 )
-            self.voice = voice_of(self.clips, self._embedder())
+            self.voice, self.warnings = voice_of(self.clips, self._voice_reader())
         check_voice(self.synthesizer, self.voice)
 
     @property
@@ -107,28 +105,24 @@ class Sayer:
         address, vocoder = self._loaded(given, Vocoder, "vocoder")
         return address, vocoder
 
-    def _embedder(self) -> Embedder:
+    def _voice_reader(self) -> VoiceReader:
         given = self.settings.embedder or self.synthesizer.config.voice_model
         if not given:
             raise AuriscopeError(f"{self.address} does not say which speaker model its voices are of; give one")
-        embedder: Embedder = self._loaded(given, Embedder, "speaker model")[1]
-        return embedder
+        return VoiceReader(given, device=self.settings.device, offline=self.settings.offline)
 
 
-def voice_of(clips: Sequence[StrPath], embedder: Embedder) -> Tensor:
-    """Take a voice from clips of it: the mean of their embeddings, (dim,) of unit length.
+def voice_of(clips: Sequence[StrPath], reader: VoiceReader) -> tuple[Tensor, tuple[str, ...]]:
+    """Take a voice from clips of it: the mean of their embeddings, (dim,) of unit length, and warnings, a line each.
 
     Raises ``AuriscopeError`` for a clip that cannot be read, is silent, or is shorter than the model needs.
     """
-    rate = int(embedder.config.sample_rate)
-    found = []
+    found, warnings = [], []
     for clip in clips:
-        waveform, _ = read(clip, sample_rate=rate, duration_seconds=MAX_VOICE_SECONDS)
+        waveform, _ = read(clip, duration_seconds=WINDOW_SECONDS)
         if is_silent(waveform):
             raise AuriscopeError(f"{printable(clip)}: is silent; give a clip in which one person speaks")
-        try:
-            with torch.no_grad():
-                found.append(embedder.embed(torch.from_numpy(np.array(waveform))[None].to(embedder.device))[0].cpu())
-        except AuriscopeError as error:
-            raise AuriscopeError(f"{printable(clip)}: {error}") from error
-    return F.normalize(torch.stack(found).mean(0), dim=0)
+        voice = reader.read(clip)
+        found.append(torch.from_numpy(voice.embedding))
+        warnings += [f"{printable(clip)}: {warning}" for warning in voice.warnings]
+    return F.normalize(torch.stack(found).mean(0), dim=0), tuple(warnings)
