@@ -97,7 +97,7 @@ def test_louder_is_the_same_voice() -> None:
         ({"channels": 100, "scale": 8}, "channels a multiple of scale"),
         ({"scale": 1}, "at least 2"),
         ({"stride": 0}, "at least 1"),
-        ({"dim": 0}, "sample_rate, num_mels and dim must be at least 1"),
+        ({"dim": 0}, "num_mels and dim at least 1"),
     ],
 )
 def test_sizes_that_make_no_sense_are_refused(values: dict[str, Any], line: str) -> None:

@@ -20,6 +20,7 @@ FILE_NAME = "hyperparams.yaml"
 _MAXIMUM_BYTES = 1 << 20
 _MAXIMUM_STEPS = 100
 _REFERENCE = re.compile(r"<([^<>\[\]]+)((?:\[[^<>\[\]]+\])*)>")
+_TUPLE = re.compile(r"\(([^()]*)\)")
 _KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
 _REQUIRED: Any = object()
 
@@ -148,6 +149,41 @@ class Part:
     def take_any(self, name: str) -> None:
         """Take an argument that says nothing that the weights do not say."""
         self.arguments.pop(name, None)
+
+    def take_class(self, name: str, default: str) -> str:
+        """Take an argument that names a class, as ``!name:torch.nn.GELU`` does: the class's own name."""
+        value = self.file.resolve(self.arguments.pop(name, None))
+        if value is None:
+            return default
+        return value.tag.rsplit(".", 1)[-1] if isinstance(value, Tagged) else str(value)
+
+    def take_numbers(self, name: str, default: list[Any]) -> list[Any]:
+        """Take an argument of several whole numbers or truth values: a YAML list, or Python's tuple as a text."""
+        value = self.file.resolve(self.arguments.pop(name, default))
+        if isinstance(value, str) and (match := _TUPLE.fullmatch(value.strip())):
+            words = [word.strip() for word in match[1].split(",") if word.strip()]
+            known = {"True": True, "False": False}
+            value = [known[word] if word in known else int(word) if word.isdigit() else word for word in words]
+        if not isinstance(value, list) or not all(isinstance(entry, int) for entry in value):
+            raise self.refused(f"{name}: {str(value)[:80]}")
+        return value
+
+    def take_fbank(self) -> dict[str, int]:
+        """Take all of a ``Fbank``, whose features are our "speechbrain" ones: its ``sample_rate`` and ``num_mels``."""
+        self.require_kind("Fbank")
+        sample_rate = self.take("sample_rate", int, 16_000)
+        if not 1000 <= sample_rate <= 384_000 or sample_rate % 200:
+            raise CheckpointError(f"{self.file.path}: sample_rate is {sample_rate}, which cannot be; give it in hertz")
+        self.require("n_fft", max(400, sample_rate // 40), 400)
+        self.require("hop_length", 10, 10)
+        self.require("win_length", 25, 25)
+        for name in ("deltas", "context", "requires_grad"):
+            self.require(name, False, False)
+        self.require("f_min", 0, 0)
+        self.require("f_max", sample_rate // 2 if "f_max" in self.arguments else None, None)
+        num_mels = self.take("n_mels", int, 40)
+        self.finish()
+        return {"sample_rate": sample_rate, "num_mels": num_mels}
 
     def part(self, name: str) -> Part:
         """Give an argument that is an object itself."""

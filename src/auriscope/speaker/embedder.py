@@ -27,8 +27,8 @@ class EmbedderConfig:
     dim: int = 192
 
     def __post_init__(self) -> None:
-        if min(self.sample_rate, self.num_mels, self.dim) < 1:
-            raise ValueError("sample_rate, num_mels and dim must be at least 1")
+        if self.sample_rate < 1000 or min(self.num_mels, self.dim) < 1:
+            raise ValueError("sample_rate must be at least 1000, num_mels and dim at least 1")
 
 
 class Embedder(Model):
@@ -43,7 +43,13 @@ class Embedder(Model):
     def __init__(self, config: EmbedderConfig) -> None:
         super().__init__(config)
         self.front = make_features(
-            "speechbrain", sample_rate=config.sample_rate, num_mels=config.num_mels, normalization="mean"
+            "speechbrain",
+            sample_rate=config.sample_rate,
+            num_mels=config.num_mels,
+            hop_length=config.sample_rate // 100,
+            window_length=config.sample_rate // 40,
+            fft_length=max(400, config.sample_rate // 40),
+            normalization="mean",
         )
 
     @property

@@ -7,7 +7,6 @@ over: that is the decoder's business here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,7 +84,6 @@ RNN_LM: Renames = (
 )
 """The weights of an ``RNNLM`` as those of our ``RNNLM``."""
 _ACTIVATIONS = {"GELU": "gelu", "ReLU": "relu", "LeakyReLU": "leaky_relu"}
-_TUPLE = re.compile(r"\(([^()]*)\)")
 
 
 def recognise(path: Path) -> Foreign | None:
@@ -161,7 +159,7 @@ def from_language_model(file: HyperPyYaml, weights: Mapping[str, Tensor], folder
 
 def _transformer(parts: list[Part], num_mels: int) -> tuple[str, dict[str, Any], Renames, dict[str, str]]:
     front, network = parts[:2]
-    if (shape := _values(front, "input_shape", [0, 0, num_mels]))[-1] != num_mels:
+    if (shape := front.take_numbers("input_shape", [0, 0, num_mels]))[-1] != num_mels:
         raise front.refused(f"input_shape: {shape}")
     blocks = front.take("num_blocks", int, 3)
     config: dict[str, Any] = {"conv_layers": front.take("num_layers_per_block", int, 5)}
@@ -173,12 +171,12 @@ def _transformer(parts: list[Part], num_mels: int) -> tuple[str, dict[str, Any],
         ("dilations", "dilations", [1, 1, 1]),
     )
     for name, theirs, default in blocks_of:
-        config[name] = _values(front, theirs, default)[:blocks]
+        config[name] = front.take_numbers(theirs, default)[:blocks]
     if set(config.pop("dilations")) - {1}:
         raise front.refused("dilations")
     config["conv_dropout"] = float(front.take("dropout", float, 0.1))
     for name, kind in (("conv_module", "Conv2d"), ("activation", "LeakyReLU"), ("norm", "LayerNorm")):
-        if _class(front, name, kind) != kind:
+        if front.take_class(name, kind) != kind:
             raise front.refused(f"another {name} than {kind}")
     front.require("padding", "same", "same")
     front.require("conv_bias", True, True)
@@ -201,7 +199,7 @@ def _transformer_sizes(network: Part) -> dict[str, Any]:
     """What a recogniser's transformer and a language model's have in common."""
     network.require("attention_type", "regularMHA", "regularMHA")
     network.require("positional_encoding", "fixed_abs_sine", "fixed_abs_sine")
-    activation = _ACTIVATIONS.get(_class(network, "activation", "ReLU"))
+    activation = _ACTIVATIONS.get(network.take_class("activation", "ReLU"))
     if activation not in ("gelu", "relu"):
         raise network.refused("another activation than GELU or ReLU")
     return {
@@ -231,20 +229,20 @@ def _crdnn(parts: list[Part], num_mels: int) -> tuple[str, dict[str, Any], Renam
     encoder.take_any("input_shape")
     encoder.require("input_size", num_mels if "input_size" in encoder.arguments else None, None)
     blocks = encoder.take("cnn_blocks", int, 2)
-    kernels = set(_values(encoder, "cnn_kernelsize", [3, 3]))
+    kernels = set(encoder.take_numbers("cnn_kernelsize", [3, 3]))
     has_pooling = encoder.take("time_pooling", bool, False)
     pooling = encoder.take("time_pooling_size", int, 2)
     if len(kernels) != 1:
         raise encoder.refused("convolutions of another height than width")
-    activation = _ACTIVATIONS.get(_class(encoder, "activation", "LeakyReLU"))
+    activation = _ACTIVATIONS.get(encoder.take_class("activation", "LeakyReLU"))
     if activation not in ("leaky_relu", "relu"):
         raise encoder.refused("another activation than LeakyReLU or ReLU")
-    if _class(encoder, "rnn_class", "LiGRU") != "LSTM":
+    if encoder.take_class("rnn_class", "LiGRU") != "LSTM":
         raise encoder.refused("another rnn_class than LSTM")
     config: dict[str, Any] = {
-        "conv_channels": _values(encoder, "cnn_channels", [128, 256])[:blocks],
+        "conv_channels": encoder.take_numbers("cnn_channels", [128, 256])[:blocks],
         "conv_kernel": kernels.pop(),
-        "mel_pooling": _values(encoder, "inter_layer_pooling_size", [2, 2])[:blocks],
+        "mel_pooling": encoder.take_numbers("inter_layer_pooling_size", [2, 2])[:blocks],
         "time_pooling": pooling if has_pooling else 1,
         "rnn_size": encoder.take("rnn_neurons", int, 512),
         "rnn_layers": encoder.take("rnn_layers", int, 4),
@@ -285,7 +283,10 @@ def _crdnn(parts: list[Part], num_mels: int) -> tuple[str, dict[str, Any], Renam
 def _rnn_lm(network: Part) -> dict[str, Any]:
     for unused in ("output_neurons", "rnn_re_init", "return_hidden"):
         network.take_any(unused)
-    if _class(network, "rnn_class", "LSTM") != "LSTM" or _class(network, "activation", "LeakyReLU") != "LeakyReLU":
+    if (
+        network.take_class("rnn_class", "LSTM") != "LSTM"
+        or network.take_class("activation", "LeakyReLU") != "LeakyReLU"
+    ):
         raise network.refused("another rnn_class than LSTM, or another activation than LeakyReLU")
     network.require("dnn_blocks", 1, 1)
     config = {
@@ -318,7 +319,7 @@ def _networks(file: HyperPyYaml) -> tuple[list[str], list[Part]]:
     return names, [Part(file, f"asr, number {place},", file.resolve(value)) for place, value in enumerate(values[0])]
 
 
-def _front(file: HyperPyYaml) -> dict[str, Any]:
+def _front(file: HyperPyYaml) -> dict[str, int]:
     """The features and their normalisation, wherever in the file they are described."""
     found: dict[str, Part] = {}
     for name, value in file.entries.items():
@@ -329,24 +330,13 @@ def _front(file: HyperPyYaml) -> dict[str, Any]:
     if found.keys() != {"Fbank", "InputNormalization"}:
         raise CheckpointError(f"{file.path}: does not say what its features are: a Fbank and an InputNormalization")
     mels, norm = found["Fbank"], found["InputNormalization"]
-    sample_rate = mels.take("sample_rate", int, 16_000)
-    if not 1000 <= sample_rate <= 384_000 or sample_rate % 200:
-        raise CheckpointError(f"{file.path}: sample_rate is {sample_rate}, which cannot be; give it in hertz")
-    mels.require("n_fft", max(400, sample_rate // 40), 400)
-    mels.require("hop_length", 10, 10)
-    mels.require("win_length", 25, 25)
-    for name in ("deltas", "context", "requires_grad"):
-        mels.require(name, False, False)
-    mels.require("f_min", 0, 0)
-    mels.require("f_max", sample_rate // 2 if "f_max" in mels.arguments else None, None)
-    num_mels = mels.take("n_mels", int, 40)
-    mels.finish()
+    front = mels.take_fbank()
     norm.require("norm_type", "global", "global")
     norm.require("std_norm", True, True)
     norm.require("mean_norm", True, True)
     norm.take_any("update_until_epoch")
     norm.finish()
-    return {"sample_rate": sample_rate, "num_mels": num_mels}
+    return front
 
 
 def _ends(file: HyperPyYaml) -> dict[str, int]:
@@ -401,23 +391,3 @@ def _linear(part: Part) -> None:
     for unused in ("input_size", "n_neurons", "input_shape"):
         part.take_any(unused)
     part.finish()
-
-
-def _class(part: Part, name: str, default: str) -> str:
-    """Take an argument that names a class, as ``!name:torch.nn.GELU`` does: the class's own name."""
-    value = part.file.resolve(part.arguments.pop(name, None))
-    if value is None:
-        return default
-    return value.tag.rsplit(".", 1)[-1] if isinstance(value, Tagged) else str(value)
-
-
-def _values(part: Part, name: str, default: list[Any]) -> list[Any]:
-    """Take an argument of several whole numbers or truth values: a YAML list, or Python's tuple as a text."""
-    value = part.file.resolve(part.arguments.pop(name, default))
-    if isinstance(value, str) and (match := _TUPLE.fullmatch(value.strip())):
-        words = [word.strip() for word in match[1].split(",") if word.strip()]
-        known = {"True": True, "False": False}
-        value = [known[word] if word in known else int(word) if word.isdigit() else word for word in words]
-    if not isinstance(value, list) or not all(isinstance(entry, int) for entry in value):
-        raise part.refused(f"{name}: {str(value)[:80]}")
-    return value
