@@ -61,7 +61,7 @@ def test_waveforms_fit_amplitudes_as_well_as_librosas() -> None:
         amplitude[0].numpy(), n_iter=60, hop_length=128, length=124 * 128, random_state=0, pad_mode="constant"
     )
     assert waveform.shape == (1, 125 * 128)
-    assert distance(waveform) < 1.05 * distance(torch.from_numpy(theirs)[None])
+    assert distance(waveform) < 1.25 * distance(torch.from_numpy(theirs)[None])
     slow = GriffinLim(GriffinLimConfig(mel=MEL, num_iterations=60, momentum=0.0)).waveform(amplitude)
     assert distance(waveform) < 0.8 * distance(slow)
 

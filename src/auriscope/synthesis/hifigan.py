@@ -7,7 +7,6 @@ Kong, Kim and Bae, "HiFi-GAN: Generative Adversarial Networks for Efficient and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -15,10 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from auriscope.nn.masks import mirror
+from auriscope.nn.packed import packable
 from auriscope.signal.vocoding import MelConfig
 from auriscope.synthesis.vocoder import Vocoder, VocoderConfig, each_alone
 
 _SLOPE = 0.1
+# Before the last convolution it is another one in the paper's code.
+_LAST_SLOPE = 0.01
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,9 @@ class HiFiGANConfig(VocoderConfig):
 class NormedConvolution(nn.Module):
     """A convolution over time, the weights of each channel of which are a ``direction`` and a ``length``.
 
-    Salimans and Kingma, "Weight Normalization" (arXiv 1602.07868), equation 2. Where no gradients are asked for, the
-    two are joined once and kept until they change. ``stride`` above 1 makes the convolution a transposed one, which
-    lengthens by that factor.
+    Salimans and Kingma, "Weight Normalization" (arXiv 1602.07868), equation 2. ``stride`` above 1 makes the convolution
+    a transposed one, which lengthens by that factor. :meth:`forward` takes (batch, channels, time); :meth:`quick`
+    computes the same without gradients, channels last.
     """
 
     def __init__(
@@ -97,7 +100,7 @@ class NormedConvolution(nn.Module):
         pad_mode: str = "zeros",
     ) -> None:
         super().__init__()
-        self.dilation, self.stride, self.pad_mode = dilation, stride, pad_mode
+        self.dilation, self.stride, self.mirrored = dilation, stride, pad_mode == "reflect" and stride == 1
         self.padding = (kernel_size - stride) // 2 if stride > 1 else (kernel_size - 1) * dilation // 2
         layer: Any = (
             nn.ConvTranspose1d(in_channels, out_channels, kernel_size, stride)
@@ -111,44 +114,52 @@ class NormedConvolution(nn.Module):
 
     def weight(self) -> Tensor:
         """The weights (out, in, kernel), or (in, out, kernel) of a transposed one."""
-        if _differentiable():
-            return self._joined()
-        # In place or anew, no change of the two goes unnoticed.
-        state = tuple(
-            number for tensor in (self.direction, self.length) for number in (tensor.data_ptr(), tensor._version)
-        )
-        if self._kept is None or self._kept[0] != state:
-            self._kept = state, self._joined()
-        return self._kept[1]
-
-    def _joined(self) -> Tensor:
         joined: Tensor = self.direction * (self.length / self.direction.norm(dim=(1, 2), keepdim=True))
         return joined
 
     def forward(self, signal: Tensor, slope: float = 1.0) -> Tensor:
         """Convolve a leaky rectification of (batch, channels, time)."""
+        signal = functional.leaky_relu(signal, slope) if slope != 1.0 else signal
         if self.stride > 1:
-            signal = functional.leaky_relu(signal, slope)
             return functional.conv_transpose1d(signal, self.weight(), self.bias, self.stride, self.padding)
-        if self.pad_mode == "zeros":
-            signal, padding = functional.leaky_relu(signal, slope), self.padding
-        else:
-            signal, padding = self._mirrored(signal, slope), 0
+        if self.mirrored:
+            signal = mirror(signal, self.padding)
+        padding = 0 if self.mirrored else self.padding
         return functional.conv1d(signal, self.weight(), self.bias, padding=padding, dilation=self.dilation)
 
-    def _mirrored(self, signal: Tensor, slope: float) -> Tensor:
-        """Rectify, and mirror at both ends."""
-        width = self.padding
-        if _differentiable() or signal.shape[-1] <= width:
-            return functional.pad(functional.leaky_relu(signal, slope), (width, width), mode="reflect")
-        # The same in one pass over the signal instead of two.
-        time = signal.shape[-1]
-        padded = signal.new_empty(*signal.shape[:-1], time + 2 * width)
-        inside = padded[..., width : width + time]
+    def quick(self, signal: Tensor, slope: float = 1.0) -> Tensor:
+        """Convolve a leaky rectification of pictures (batch, channels, 1, time), the channels last in memory."""
+        padding = self.padding
+        if self.mirrored and signal.shape[-1] > padding:
+            signal, padding = self._framed(signal, slope), 0
+        elif self.mirrored:
+            signal, padding = mirror(functional.leaky_relu(signal, slope)[:, :, 0], padding)[:, :, None], 0
+        elif slope != 1.0:
+            signal = functional.leaky_relu(signal, slope)
+        weight = self._kept_weight()
+        if self.stride > 1:
+            return functional.conv_transpose2d(signal, weight, self.bias, (1, self.stride), (0, padding))
+        return functional.conv2d(signal, weight, self.bias, padding=(0, padding), dilation=(1, self.dilation))
+
+    def _framed(self, signal: Tensor, slope: float) -> Tensor:
+        """Rectify, and mirror at both ends, in one pass."""
+        width, time = self.padding, signal.shape[-1]
+        shape = (*signal.shape[:-1], time + 2 * width)
+        framed = torch.empty(shape, dtype=signal.dtype, memory_format=torch.channels_last)
+        inside = framed[..., width : width + time]
         torch.ops.aten.leaky_relu.out(signal, slope, out=inside)
-        padded[..., :width] = inside[..., 1 : width + 1].flip(-1)
-        padded[..., width + time :] = inside[..., time - 1 - width : time - 1].flip(-1)
-        return padded
+        framed[..., :width] = inside[..., 1 : width + 1].flip(-1)
+        framed[..., width + time :] = inside[..., time - 1 - width : time - 1].flip(-1)
+        return framed
+
+    def _kept_weight(self) -> Tensor:
+        """The weights as pictures, joined once and kept until they change, in place or anew."""
+        state = tuple(
+            number for tensor in (self.direction, self.length) for number in (tensor.data_ptr(), tensor._version)
+        )
+        if self._kept is None or self._kept[0] != state:
+            self._kept = state, self.weight()[:, :, None].contiguous(memory_format=torch.channels_last)
+        return self._kept[1]
 
 
 class ResidualBlock(nn.Module):
@@ -170,7 +181,18 @@ class ResidualBlock(nn.Module):
             change = first(signal, _SLOPE)
             if self.second is not None:
                 change = self.second[index](change, _SLOPE)
-            signal = signal + change if _differentiable() else change.add_(signal)
+            signal = signal + change
+        return signal
+
+    def quick(self, signal: Tensor) -> Tensor:
+        """Transform (batch, channels, 1, time), the channels last in memory, without gradients."""
+        first: Any
+        for index, first in enumerate(self.first):
+            change = first.quick(signal, _SLOPE)
+            if self.second is not None:
+                second: Any = self.second[index]
+                change = second.quick(change, _SLOPE)
+            signal = change.add_(signal)
         return signal
 
 
@@ -222,27 +244,30 @@ class HiFiGAN(Vocoder, name="synthesis/hifigan"):
         if lengths is not None and bool((lengths < mel.shape[1]).any()):
             return each_alone(self, mel, lengths)
         edge = 0 if self.training else self.config.edge_frames
-        features = functional.pad(mel.transpose(1, 2), (edge, edge), mode="replicate") if edge else mel.transpose(1, 2)
-        waveform = self._generate(features)
+        if edge:
+            before, behind = mel[:, :1].expand(-1, edge, -1), mel[:, -1:].expand(-1, edge, -1)
+            mel = torch.cat((before, mel, behind), 1)
+        features = mel.transpose(1, 2)
+        signal = self._quick(features) if packable(mel, self.first.direction) else self._plain(features)
         cut = edge * self.config.mel.hop_length
-        return waveform[:, cut : waveform.shape[1] - cut]
+        return torch.tanh(signal[:, cut : signal.shape[1] - cut])
 
-    def _generate(self, features: Tensor) -> Tensor:
+    def _plain(self, features: Tensor) -> Tensor:
         signal = self.first(features)
         for rise, blocks in zip(self.rises, self._stages(), strict=True):
             signal = rise(signal, _SLOPE)
-            signal = _mean(block(signal) for block in blocks)
-        # The slope of the last is another one in the paper's code.
-        return torch.tanh(self.last(signal, 0.01)[:, 0])
+            signal = torch.stack([block(signal) for block in blocks]).mean(0)
+        last: Tensor = self.last(signal, _LAST_SLOPE)
+        return last[:, 0]
 
-
-def _differentiable() -> bool:
-    """Whether gradients are asked for, or a graph is recorded: nothing may then be changed in place."""
-    return torch.is_grad_enabled() or torch.compiler.is_compiling()
-
-
-def _mean(signals: Iterable[Tensor]) -> Tensor:
-    total, *others = list(signals)
-    for other in others:
-        total = total + other if _differentiable() else total.add_(other)
-    return total / (1 + len(others))
+    def _quick(self, features: Tensor) -> Tensor:
+        # On a CPU, convolutions of pictures whose channels are last in memory take half the time of others.
+        signal = self.first.quick(features[:, :, None])
+        rise: Any
+        for rise, blocks in zip(self.rises, self._stages(), strict=True):
+            signal = rise.quick(signal, _SLOPE)
+            total = blocks[0].quick(signal)
+            for block in blocks[1:]:
+                total.add_(block.quick(signal))
+            signal = total.div_(len(blocks))
+        return self.last.quick(signal, _LAST_SLOPE)[:, 0, 0]
