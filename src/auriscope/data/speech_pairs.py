@@ -100,7 +100,7 @@ class SpeechPairs:
         self._embed = embed
         listed, stores = _listed(config, split, root, folder)
         self._pool = ClipPool(stores)
-        self._names = [entry.name for entry in listed]
+        self._names = [f"{entry.corpus}/{entry.name}" for entry in listed]
         self._speakers = [entry.speaker for entry in listed]
         self._texts = [write(entry.text or "") for entry in listed]
         seconds = np.array([self._pool.num_frames(clip) / config.sample_rate for clip in range(len(listed))])
