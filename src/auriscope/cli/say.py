@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +13,9 @@ from auriscope.cli.console import Outcome, complain, emit, one_line_for, printab
 from auriscope.cli.console import say as tell
 from auriscope.cli.options import Json, Offline, Threads, use_threads
 from auriscope.errors import AuriscopeError
+
+if TYPE_CHECKING:
+    from auriscope.verbs.sayer import Sayer
 
 
 def say(
@@ -83,6 +87,24 @@ def say(
             show_default=False,
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FOLDER",
+            help="Instead of a file: every line of the text by itself, and a page that tells how good the speech is.",
+            show_default=False,
+        ),
+    ] = None,
+    recognizer: Annotated[
+        str | None,
+        typer.Option(
+            "--recognizer",
+            metavar="ADDRESS",
+            help="With --report: the recogniser that hears the speech, or `none`.",
+            show_default="the one that ships",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="Where the models run: cpu, cuda.")] = "cpu",
     json: Json = False,
     offline: Offline = False,
@@ -106,17 +128,18 @@ def say(
     with one_line_for([name], json=json), progress_bar("speaking") as update:
         from auriscope.synthesis.speaking import SpeakConfig
         from auriscope.verbs.say import say as run
+        from auriscope.verbs.sayer import Sayer, SayerSettings
 
+        content = _text(text, file)
+        config = SpeakConfig(seed, batch_size, tries, keep_failed)
+        settings = SayerSettings(model, vocoder, list(voice or ()), embedder, config, device, offline or None)
+        if report is not None:
+            _report(content, report, Sayer(settings), recognizer, update, json=json)
+            return
         result = run(
-            _text(text, file),
+            content,
             out,
-            voice=list(voice or ()),
-            model=model,
-            vocoder=vocoder,
-            embedder=embedder,
-            config=SpeakConfig(seed, batch_size, tries, keep_failed),
-            device=device,
-            offline=offline or None,
+            sayer=Sayer(settings),
             on_sentence=lambda sentence, fraction: update(sentence.text[:40], fraction),
         )
     for warning in result.warnings:
@@ -125,6 +148,41 @@ def say(
         emit(result.to_dict())
     elif out != "-":
         tell(f"{printable(out)} ({result.duration_seconds:.1f} s)")
+
+
+def _report(
+    content: str,
+    folder: Path,
+    sayer: Sayer,
+    recognizer: str | None,
+    update: Callable[[str, float], None],
+    *,
+    json: bool,
+) -> None:
+    from auriscope.verbs.defaults import default_recognizer
+    from auriscope.verbs.speech_report import Prompt, speech_report, voice_reader_of
+    from auriscope.verbs.transcriber import Transcriber, TranscriberSettings
+
+    offline = sayer.settings.offline
+    address = recognizer or default_recognizer()
+    heard_by = None if address in (None, "none") else Transcriber(TranscriberSettings(address, offline=offline))
+    found = speech_report(
+        [Prompt(line) for line in content.splitlines() if line.strip()],
+        folder,
+        sayer=sayer,
+        transcriber=heard_by,
+        voices=voice_reader_of(sayer),
+        on_progress=update,
+    )
+    for warning in found.warnings:
+        complain(warning)
+    if json:
+        emit(found.to_dict())
+        return
+    tell(printable(found.files[0]))
+    tell(f"  attention in order: {100 * found.attention_share:.0f} % of {len(found.items)} sentences")
+    if found.character_errors is not None:
+        tell(f"  character error of {found.recognizer}: {100 * found.character_errors.rate:.1f} %")
 
 
 def _text(text: str | None, file: Path | None) -> str:
