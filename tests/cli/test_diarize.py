@@ -158,8 +158,8 @@ def test_silence_a_bad_file_and_a_good_one(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--speakers", "0"], "is not a number from 1 on or auto"),
-        (["--speakers", "many"], "is not a number from 1 on or auto"),
+        (["--speakers", "0"], "is not a number from 1 on, or auto"),
+        (["--speakers", "many"], "is not a number from 1 on, or auto"),
         (["--collar", "-1"], "collar"),
     ],
 )

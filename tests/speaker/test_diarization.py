@@ -205,5 +205,5 @@ def test_settings_are_checked() -> None:
         DiarizationConfig(hop_seconds=2.0)
     with pytest.raises(ValueError, match="min_seconds"):
         DiarizationConfig(min_seconds=0.0)
-    with pytest.raises(ValueError, match="temperature"):
-        DiarizationConfig(temperature=0.0)
+    with pytest.raises(ValueError, match="certainty"):
+        DiarizationConfig(certainty=0.0)

@@ -84,7 +84,7 @@ def diarize(
     diarize.json (all that is known). Recordings may last for hours. With --ref the diarization error is told. What an
     earlier run has done is not done again. A recording that fails stops no other.
     """
-    wanted = parse_speakers(speakers, most=None) or "auto"
+    wanted = parse_speakers(speakers) or "auto"
     use_threads(threads)
     from auriscope.speaker.clustering import ClusteringConfig
     from auriscope.speaker.diarization import DiarizationConfig

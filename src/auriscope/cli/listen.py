@@ -10,6 +10,7 @@ import typer
 from auriscope.cli.console import Outcome, one_line_for, printable, progress_bar, say
 from auriscope.cli.options import (
     Channel,
+    Embedder,
     Enhance,
     Force,
     Inputs,
@@ -32,6 +33,7 @@ def listen(
     model: SeparationModel = None,
     quality_model: QualityModel = None,
     enhance: Enhance = False,
+    embedder: Embedder = None,
     transcribe: Annotated[
         bool, typer.Option("--transcribe/--no-transcribe", help="Write down what each talker says.")
     ] = True,
@@ -68,6 +70,7 @@ def listen(
             quality_model=quality_model,
             speakers=wanted,
             enhancer=enhance,
+            embedder=embedder,
             recognizer=recognizer if transcribe else False,
             channel=channel,
             offline=offline or None,

@@ -11,20 +11,19 @@ if TYPE_CHECKING:
     from auriscope.recognition.decoding import DecodingOptions
 
 
-def parse_speakers(value: str | None, most: int | None = 3) -> Literal["auto"] | int | None:
-    """Read ``--speakers``: ``auto`` or a number from 1 to ``most``, None for any; anything else is wrong usage.
+def parse_speakers(value: str | None) -> Literal["auto"] | int | None:
+    """Read ``--speakers``: ``auto`` or a number from 1 on; anything else is wrong usage.
 
     Left out (``None``), it is for the verb to say: two, or as many as a given model separates.
 
-    >>> parse_speakers("auto"), parse_speakers("2"), parse_speakers("12", most=None), parse_speakers(None)
-    ('auto', 2, 12, None)
+    >>> parse_speakers("auto"), parse_speakers("12"), parse_speakers(None)
+    ('auto', 12, None)
     """
     if value is None or value == "auto":
         return "auto" if value else None
-    if value.isascii() and value.isdigit() and 1 <= int(value) <= (most or int(value)):
+    if value.isascii() and value.isdigit() and int(value) >= 1:
         return int(value)
-    what = "a number from 1 on" if most is None else f"{', '.join(map(str, range(1, most + 1)))}"
-    raise typer.BadParameter(f"{value!r} is not {what} or auto", param_hint="'--speakers'")
+    raise typer.BadParameter(f"{value!r} is not a number from 1 on, or auto", param_hint="'--speakers'")
 
 
 Inputs = Annotated[
@@ -44,7 +43,7 @@ Speakers = Annotated[
         "--speakers",
         "-n",
         metavar="N|auto",
-        help="Number of talkers, 1 to 3; auto counts them in each recording.",
+        help="Number of talkers; auto counts them in each recording. More than three need a speaker model.",
         show_default="2; with --model, as many as it separates",
     ),
 ]
@@ -93,6 +92,16 @@ SpeakerModel = Annotated[
         "-m",
         metavar="ADDRESS",
         help="Speaker model: a shipped name (see `auriscope models`), a folder, or hf://owner/name.",
+        show_default="the one that ships",
+    ),
+]
+
+Embedder = Annotated[
+    str | None,
+    typer.Option(
+        "--embedder",
+        metavar="ADDRESS",
+        help="Speaker model that tells more than three talkers apart, and counts them.",
         show_default="the one that ships",
     ),
 ]

@@ -8,6 +8,7 @@ from typing import Any
 from auriscope.cli.console import Outcome, one_line_for, printable, progress_bar, say
 from auriscope.cli.options import (
     Channel,
+    Embedder,
     Enhance,
     Force,
     Inputs,
@@ -29,6 +30,7 @@ def separate(
     speakers: Speakers = None,
     model: SeparationModel = None,
     enhance: Enhance = False,
+    embedder: Embedder = None,
     channel: Channel = None,
     precision: PrecisionOption = "fp32",
     json: Json = False,
@@ -53,6 +55,7 @@ def separate(
             model=model,
             speakers=wanted,
             enhancer=enhance,
+            embedder=embedder,
             channel=channel,
             precision=precision,  # type: ignore[arg-type]  # checked where it is used
             offline=offline or None,

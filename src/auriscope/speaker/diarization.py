@@ -41,19 +41,19 @@ class DiarizationConfig:
     """How a recording is cut and put together.
 
     A window lasts ``window_seconds``, one every ``hop_seconds``; shorter stretches are one window, for which at least
-    ``min_seconds`` are heard. Turns are told in frames of ``frame_seconds``. ``temperature``: the difference in cosine
-    similarity that makes one voice e times as likely as another, for one window; ``switch_cost``: the logarithm of how
-    much less likely it is that the voice changes from a frame to the next. With streams: one that is ``heard_db`` under
-    the loudest of its window is what leaked over, and the voice of a second speaker must be nearer to it by
-    ``overlap_margin`` than that of the first. ``batch_size`` windows are embedded together.
+    ``min_seconds`` are heard. Turns are told in frames of ``frame_seconds``. ``certainty``: by how much, as a natural
+    logarithm, the voice of a usual window is likelier than the next one; ``switch_cost``: how much less likely it is
+    that the voice changes from a frame to the next. With streams: one that is ``heard_db`` under the loudest of its
+    window is what leaked over, and the voice of a second speaker must be nearer to it by ``overlap_margin`` than that
+    of the first. ``batch_size`` windows are embedded together.
     """
 
     window_seconds: float = 1.5
     hop_seconds: float = 0.75
     min_seconds: float = 0.5
     frame_seconds: float = 0.05
-    temperature: float = 0.1
-    switch_cost: float = 3.0
+    certainty: float = 4.0
+    switch_cost: float = 2.0
     heard_db: float = 12.0
     overlap_margin: float = 0.1
     batch_size: int = 32
@@ -64,8 +64,8 @@ class DiarizationConfig:
             raise ValueError("frame_seconds, hop_seconds and window_seconds must be above 0, and none above the next")
         if not 0.0 < self.min_seconds <= self.window_seconds:
             raise ValueError("min_seconds must lie above 0 and not above window_seconds")
-        if self.temperature <= 0.0 or self.batch_size < 1:
-            raise ValueError("temperature must be above 0 and batch_size at least 1")
+        if self.certainty <= 0.0 or self.batch_size < 1:
+            raise ValueError("certainty must be above 0 and batch_size at least 1")
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,11 @@ class Diarization:
     def num_speakers(self) -> int:
         """How many people speak."""
         return len(self.voices)
+
+    @property
+    def speech_seconds(self) -> Array:
+        """For how long each speaks, (speakers,)."""
+        return np.asarray((self.sources != NOTHING).sum(axis=0) * self.frame_seconds)
 
 
 def embed_with(embedder: Embedder) -> Embed:
@@ -139,13 +144,15 @@ def diarize(
     units = unit(heard.embeddings)
     voices = _refined(units, cluster(units, num_speakers, config.clustering))
     scores = units @ voices.T
+    # What a difference in similarity is worth depends on the embedding: it is measured by the usual one.
+    scale = config.certainty / _usual_lead(scores) * config.frame_seconds / config.hop_seconds
     frame = config.frame_seconds * sample_rate
     sources = np.full((len(heard.powers), len(voices)), NOTHING, dtype=np.int8)
     for begin, end, first, last in heard.spans:
         rows = slice(round(begin / frame), max(round(begin / frame) + 1, round(end / frame)))
-        centres = (np.arange(rows.start, min(rows.stop, len(sources))) + 0.5) * frame
+        centres = (np.arange(rows.start, min(rows.stop, len(sources)), dtype=np.float64) + 0.5) * frame
         blended = _blend(centres, heard.windows[first:last], scores[first:last], frame)
-        path = _likeliest_path(blended / config.temperature * config.frame_seconds / config.hop_seconds, config)
+        path = _likeliest_path(scale * blended, config.switch_cost)
         sources[rows.start + np.arange(len(path)), path] = RECORDING
     _add_second_speakers(sources, heard, voices, frame, config)
     kept = np.flatnonzero((sources != NOTHING).any(axis=0))
@@ -302,7 +309,15 @@ def _blend(centres: Array, windows: Sequence[Span], scores: Array, frame: float)
     return np.asarray(weights @ scores / weights.sum(axis=1, keepdims=True))
 
 
-def _likeliest_path(scores: Array, config: DiarizationConfig) -> Labels:
+def _usual_lead(scores: Array) -> float:
+    """By how much the best of the voices leads over the next one, on average: (windows, speakers) -> above 0."""
+    if scores.shape[1] < 2:
+        return 1.0
+    ranked = np.sort(scores, axis=1)
+    return max(float(np.mean(ranked[:, -1] - ranked[:, -2])), 1e-6)
+
+
+def _likeliest_path(scores: Array, switch_cost: float) -> Labels:
     """The voice of each frame by Viterbi's algorithm, (frames, speakers) -> (frames,)."""
     num_frames, num_speakers = scores.shape
     if num_speakers == 1 or num_frames == 0:
@@ -312,9 +327,9 @@ def _likeliest_path(scores: Array, config: DiarizationConfig) -> Labels:
     stay = np.arange(num_speakers)
     for number in range(1, num_frames):
         top = int(np.argmax(best))
-        switch = best[top] - config.switch_cost > best
+        switch = best[top] - switch_cost > best
         came_from[number] = np.where(switch, top, stay)
-        best = np.where(switch, best[top] - config.switch_cost, best) + scores[number]
+        best = np.where(switch, best[top] - switch_cost, best) + scores[number]
     path = np.zeros(num_frames, dtype=np.int64)
     path[-1] = np.argmax(best)
     for number in range(num_frames - 1, 0, -1):
@@ -329,8 +344,9 @@ def _add_second_speakers(
     if len(voices) < 2:
         return
     for number, streams in heard.streams.items():
-        middle = sum(heard.windows[number]) / 2.0
-        reach = min(config.hop_seconds / config.frame_seconds, np.diff(heard.windows[number])[0] / frame) / 2.0
+        begin, end = heard.windows[number]
+        middle = (begin + end) / 2.0
+        reach = min(config.hop_seconds / config.frame_seconds, (end - begin) / frame) / 2.0
         rows = np.arange(max(0, round(middle / frame - reach)), min(len(sources), round(middle / frame + reach)))
         channels = np.array([channel for channel, _ in streams])
         scores = unit(np.stack([embedding for _, embedding in streams])) @ voices.T

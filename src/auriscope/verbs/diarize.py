@@ -175,7 +175,7 @@ class _Job:
         device: Any,
         offline: bool | None,
     ) -> None:
-        self._speakers = speakers
+        self._speakers, self._channel = speakers, channel
         self._separator: str | None = None
         weights: str | None = None
         if isinstance(separator, str | os.PathLike):
@@ -190,15 +190,15 @@ class _Job:
             raise AuriscopeError(
                 f"{self._separator} has one output and tells nobody apart; choose a model for two or three talkers"
             )
-        self._diarizer = Diarizer(
-            model, separator=separator, config=config, channel=channel, device=device, offline=offline
-        )
+        self._diarizer = Diarizer(model, separator=separator, config=config, device=device, offline=offline)
         identity = self._diarizer.identity
         if identity is None or (separator is not None and weights is None):
             self._settings = None
         else:
             # As it will be read back: tuples become lists.
-            self._settings = json.loads(json.dumps({**identity, "separator": weights, "speakers": speakers}))
+            self._settings = json.loads(
+                json.dumps({**identity, "separator": weights, "speakers": speakers, "channel": channel})
+            )
 
     def run(self, path: Path, folder: Path | None, force: bool, report: Callable[[float], None]) -> DiarizeResult:
         made = {"format_version": _FORMAT_VERSION, "source": source_of(path), "settings": self._settings}
@@ -207,7 +207,7 @@ class _Job:
             if done is not None:
                 return done
         number = None if self._speakers == "auto" else self._speakers
-        found = self._diarizer.find(path, num_speakers=number, on_progress=report)
+        found = self._diarizer.find(path, num_speakers=number, channel=self._channel, on_progress=report)
         result = DiarizeResult(
             input=os.fspath(path),
             model=self._diarizer.address,

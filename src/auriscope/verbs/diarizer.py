@@ -64,13 +64,12 @@ class Diarizer:
         separator: Separator | None = None,
         config: DiarizationConfig | None = None,
         voice: VoiceConfig = TURN_VOICE,
-        channel: int | None = None,
         device: Any = "cpu",
         offline: bool | None = None,
     ) -> None:
-        self.voices = VoiceReader(model, channel=channel, device=device, offline=offline)
+        self.voices = VoiceReader(model, device=device, offline=offline)
         self.config = config or DiarizationConfig()
-        self._separator, self._voice, self._channel = separator, voice, channel
+        self._separator, self._voice = separator, voice
         self._embed = embed_with(self.voices.embedder)
 
     @property
@@ -88,7 +87,6 @@ class Diarizer:
             "weights": self.voices.weights_sha256,
             "config": dataclasses.asdict(self.config),
             "voice": dataclasses.asdict(self._voice),
-            "channel": self._channel,
         }
 
     def find(
@@ -97,6 +95,7 @@ class Diarizer:
         *,
         streams: Sequence[Path] = (),
         num_speakers: int | None = None,
+        channel: int | None = None,
         on_progress: Callable[[float], None] | None = None,
     ) -> Found:
         """Find who speaks when in a file, in constant memory; ``on_progress`` is told the done fraction.
@@ -105,6 +104,7 @@ class Diarizer:
             path: the recording, of any rate, channels and length; it is read twice.
             streams: files of what a separator made of it, as long as it is; without any, the separator makes them.
             num_speakers: how many people speak; None: they are counted.
+            channel: the channel to take, counted from 0; by default all are mixed down.
             on_progress: told the done fraction, 0 to 1.
 
         Raises:
@@ -117,7 +117,7 @@ class Diarizer:
                 on_progress(min(1.0, fraction))
 
         with ExitStack() as stack:
-            reader = stack.enter_context(AudioReader(path, sample_rate=rate, channel=self._channel))
+            reader = stack.enter_context(AudioReader(path, sample_rate=rate, channel=channel))
             whole = max(1.0, reader.info.duration_seconds * rate)
             blocks = _told(reader.blocks(_BLOCK_FRAMES), lambda done: tell(_LISTENED * done / whole))
             spans = list(find_voice(blocks, rate, self._voice))

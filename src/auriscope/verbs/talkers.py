@@ -1,8 +1,14 @@
-"""Counting the talkers of a file: an excerpt of it, the separators, and the fitted decision."""
+"""A track is a talker: counting the talkers of a file, and giving each a track, however few streams a separator has.
+
+Up to three are counted by what separators make of an excerpt; more by their voices, over all of the recording. Where
+there are more talkers than a separator has outputs, its streams are assigned to them piece by piece, by the voices.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +17,9 @@ from auriscope.errors import AuriscopeError
 from auriscope.separation.counting import SHIPPED_COUNTER, CountClassifier, SpeakerCount, estimate_num_speakers
 from auriscope.separation.joining import Array
 from auriscope.separation.long import Separator
-from auriscope.signal.files import AudioReader
+from auriscope.signal.files import AudioReader, AudioWriter
+from auriscope.speaker.diarization import talker_blocks
+from auriscope.verbs.diarizer import Diarizer, stacked
 
 EXCERPT_SECONDS = 90.0
 _STRETCHES = 5
@@ -57,3 +65,53 @@ def read_excerpt(path: Path, sample_rate: int, *, channel: int | None = None) ->
         for start in np.linspace(0.0, duration - seconds, _STRETCHES):
             parts += [*reader.blocks(block, start_seconds=float(start), duration_seconds=seconds), pause]
         return np.concatenate(parts)
+
+
+class TalkerTracks:
+    """Gives each talker of a recording a track, from the recording and its streams, by the voices.
+
+    ``num_talkers`` tracks come out; those for whom no voice was found are silent.
+    """
+
+    def __init__(self, diarizer: Diarizer, num_talkers: int) -> None:
+        self._diarizer = diarizer
+        self.num_talkers = num_talkers
+        self.num_found = 0
+        """How many voices were found, once the tracks have begun."""
+
+    def assign(
+        self, sounds: Iterable[Array], sample_rate: int, folder: Path, on_progress: Callable[[float], None]
+    ) -> Iterator[Array]:
+        """Turn (1 + streams, time) blocks, the recording and its streams, into (num_talkers, time) blocks.
+
+        Voices are known once all has been heard, so that the sounds lie in ``folder`` meanwhile; memory does not depend
+        on their length. ``on_progress`` is told the done fraction of looking for voices.
+        """
+        with tempfile.TemporaryDirectory(prefix=".streams-", dir=folder) as aside:
+            paths = _written(sounds, sample_rate, Path(aside))
+            if not paths:
+                return
+            recording, *streams = paths
+            found = self._diarizer.find(
+                recording, streams=streams, num_speakers=self.num_talkers, on_progress=on_progress
+            ).diarization
+            self.num_found = found.num_speakers
+            with ExitStack() as stack:
+                readers = [stack.enter_context(AudioReader(path)) for path in paths]
+                for block in talker_blocks(stacked(readers), found, sample_rate=sample_rate):
+                    silent = np.zeros((self.num_talkers - len(block), block.shape[1]), np.float32)
+                    yield np.concatenate([block, silent])
+
+
+def _written(sounds: Iterable[Array], sample_rate: int, folder: Path) -> list[Path]:
+    """Write (sounds, time) blocks into a file each."""
+    paths: list[Path] = []
+    with ExitStack() as stack:
+        writers: list[AudioWriter] = []
+        for block in sounds:
+            if not writers:
+                paths = [folder / f"{number}.wav" for number in range(len(block))]
+                writers = [stack.enter_context(AudioWriter(path, sample_rate)) for path in paths]
+            for writer, sound in zip(writers, block, strict=True):
+                writer.write(sound)
+    return paths

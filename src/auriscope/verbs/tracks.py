@@ -36,6 +36,8 @@ from auriscope.verbs.batch import (
     write_record,
 )
 from auriscope.verbs.defaults import default_separator, require_separator
+from auriscope.verbs.diarizer import beside
+from auriscope.verbs.talkers import TalkerTracks
 
 ENHANCED = "enhanced.wav"
 """The recording without noise and late reverberation, as ``enhance`` and ``--enhance`` write it."""
@@ -81,11 +83,12 @@ Result = TypeVar("Result", bound=TrackResult)
 @dataclass(frozen=True)
 class Choice:
     """What a recording gets: a model or none, an enhancer before it or none, the names of the tracks, and what the
-    result says besides."""
+    result says besides. ``talkers`` makes tracks of the model's outputs where there are more talkers than outputs."""
 
     model: Named | None
     names: tuple[str, ...]
     enhancer: Named | None = None
+    talkers: TalkerTracks | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -209,12 +212,21 @@ class TrackJob(ABC, Generic[Result]):
                 enhanced = self._stream(blocks, choice.enhancer, rate)
                 blocks = _written(enhanced, stack.enter_context(AudioWriter(aside / ENHANCED, rate)))
             writers = [stack.enter_context(AudioWriter(aside / name, rate)) for name in choice.names]
-            for block in self._stream(blocks, choice.model, rate):
+            for block in self._tracks(blocks, choice, rate, aside, report):
                 for writer, track_meter, track in zip(writers, meters, block, strict=True):
                     writer.write(track)
                     track_meter.update(track)
                 report(self.stage, meters[0].num_samples / max(1, reader.info.num_frames))
         return self._warnings(meter, meters, rate)
+
+    def _tracks(
+        self, blocks: Iterable[Array], choice: Choice, rate: int, aside: Path, report: Callable[[str, float], None]
+    ) -> Iterator[Array]:
+        """Give the tracks, (tracks, time) blocks: what the model makes, or what is made of that."""
+        if choice.talkers is None:
+            return self._stream(blocks, choice.model, rate)
+        sounds = beside(blocks, lambda sound: self._stream(sound, choice.model, rate))
+        return choice.talkers.assign(sounds, rate, aside, lambda done: report("telling voices apart", done))
 
     def _stream(self, blocks: Iterable[Array], model: Named | None, sample_rate: int) -> Iterator[Array]:
         if model is None:

@@ -21,6 +21,7 @@ from auriscope.recognition.recognizer import Recognizer
 from auriscope.separation.long import Separator
 from auriscope.signal.files import AudioReader, probe
 from auriscope.signal.outputs import written_aside
+from auriscope.speaker.embedder import Embedder
 from auriscope.verbs.batch import Progress, ProgressCallback, StrPath, each, source_of
 from auriscope.verbs.defaults import default_recognizer
 from auriscope.verbs.judge import judge, load_estimator
@@ -52,6 +53,7 @@ def listen(
     quality_model: StrPath | Any | None = None,
     speakers: int | Literal["auto"] | None = None,
     enhancer: StrPath | Separator | bool = False,
+    embedder: StrPath | Embedder | None = None,
     recognizer: StrPath | Recognizer | Literal[False] | None = None,
     channel: int | None = None,
     embed_seconds: float = EMBED_SECONDS,
@@ -73,10 +75,11 @@ def listen(
         out: folder for the results; made if missing.
         model: address of a separation model, or the model; by default the one shipped for the number of talkers.
         quality_model: address of a quality model, or the model; by default the shipped one.
-        speakers: 1, 2, 3, or "auto" to count them in each recording; by default as many as ``model``
-            separates, or 2.
+        speakers: how many talk in each recording, or "auto" to count them; by default as many as ``model`` separates,
+            or 2. A track is a talker: more than three share the streams of the separator, piece by piece.
         enhancer: what takes noise and late reverberation off before the talkers are separated, as in ``separate``; the
             page then has the enhanced recording as well. Tracks are judged against the recording itself.
+        embedder: what tells voices apart where there are more than three talkers, and counts them, as in ``separate``.
         recognizer: what writes down what each talker says: address of a recogniser, or the recogniser; by default the
             shipped one, if there is one. False: nothing does.
         channel: the channel to take, counted from 0; by default all are mixed down.
@@ -128,6 +131,7 @@ def listen(
         model=model,
         speakers=speakers,
         enhancer=enhancer,
+        embedder=embedder,
         channel=channel,
         device=device,
         offline=offline,
@@ -172,6 +176,7 @@ class _Listener:
             "speakers": self._speakers,
             "model": separated.model,
             "enhancer": separated.enhancer,
+            "embedder": separated.embedder,
             "quality_weights": self._quality_weights,
             "embed_seconds": self._embed_seconds,
             "transcription": None if self._transcriber is None else self._transcriber.identity,
@@ -246,6 +251,7 @@ class _Listener:
             source=source,
             enhanced=enhanced,
             enhancer=separated.enhancer,
+            embedder=separated.embedder,
             recognizer=None if self._transcriber is None else self._transcriber.address,
             language_model=None if self._transcriber is None else self._transcriber.language_model_address,
             expected_word_error=None if self._transcriber is None else self._transcriber.expected,
@@ -297,6 +303,7 @@ class _Listener:
         words += ["--speakers", str(separated.num_speakers)]
         words += ["--model", separated.model] if separated.model is not None else []
         words += ["--quality-model", self._quality_address]
+        words += ["--embedder", separated.embedder] if separated.embedder is not None else []
         words += ["--enhance"] if separated.enhancer is not None else []
         words += ["--no-transcribe"] if self._transcriber is None else ["--recognizer", self._transcriber.address]
         words += ["--channel", str(self._channel)] if self._channel is not None else []

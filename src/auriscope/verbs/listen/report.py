@@ -37,6 +37,8 @@ MAX_WORDS = 20_000
 """So many words are on the page, two hours of talk; all are in the record."""
 LINE_PAUSE_SECONDS, LINE_WORDS = 1.0, 40
 """A line of the transcript ends with such a pause, or with so many words."""
+NUM_HUES = 8
+"""So many colours are in ``listen.css``."""
 _BLOCK_FRAMES = 1 << 16
 
 
@@ -154,6 +156,7 @@ def _track(index: int, track: ListenTrack, view: dict[str, Any], total_seconds: 
     talk = words.share(sum(turn.end_seconds - turn.start_seconds for turn in track.turns), total_seconds)
     entry = view | {
         "name": talker(index),
+        "hue": hue(index),
         "score": None,
         "verdict": verdict,
         "meaning": meaning,
@@ -190,6 +193,11 @@ def _enhanced(path: str, view: dict[str, Any], survey: Survey) -> dict[str, Any]
 def talker(index: int) -> str:
     """Name a track for people, from its place."""
     return f"Talker {index + 1}"
+
+
+def hue(index: int) -> int:
+    """Give the number of a talker's colour; those of ever more talkers begin again."""
+    return index % NUM_HUES + 1
 
 
 def _href(name: str) -> str:
@@ -249,7 +257,8 @@ def _lines(result: ListenResult) -> tuple[list[dict[str, Any]], int]:
         shown += len(run)
         lines.append(
             {
-                "hue": index + 1,
+                "track": index + 1,
+                "hue": hue(index),
                 "name": talker(index),
                 "time": clock(run[0].start_seconds),
                 "words": [
@@ -321,6 +330,7 @@ def _provenance(result: ListenResult) -> list[tuple[str, str]]:
         ("Recording", result.input),
         *([("Enhancement model", result.enhancer)] if result.enhancer else []),
         ("Separation model", result.model or "none: one talker needs no separation"),
+        *([("Speaker model", f"{result.embedder}, which told the voices apart")] if result.embedder else []),
         ("Quality model", result.quality_model or "none"),
         *([("Transcription model", _written_by(result))] if result.recognizer else []),
         ("Talkers", f"{'at least ' if result.at_least else ''}{result.num_speakers}, {how}"),

@@ -56,9 +56,10 @@ class ListenResult:
 
     ``num_speakers`` is how many talkers were given or counted; ``at_least`` is true where there may be more than that.
     ``model`` is ``None`` where one talker needed no separation. ``enhanced`` is the recording as it was separated,
-    where ``enhancer`` took noise off it before. ``recognizer`` and ``language_model`` wrote the texts, and
-    ``expected_word_error`` is what the recogniser's card says of it. ``settings`` and ``source`` say what the result
-    was made with and from, so that the next run can tell whether it still holds; ``resumed`` is true where it did.
+    where ``enhancer`` took noise off it before. ``embedder`` told the voices apart where talkers share the outputs of
+    ``model``. ``recognizer`` and ``language_model`` wrote the texts, and ``expected_word_error`` is what the
+    recogniser's card says of it. ``settings`` and ``source`` say what the result was made with and from, so that the
+    next run can tell whether it still holds; ``resumed`` is true where it did.
     ``sounds`` are the names of the files beside the page that it plays, when the recording is too long to go into it.
     Where ``error`` is not ``None`` it says in one line why there is nothing else.
     """
@@ -79,6 +80,7 @@ class ListenResult:
     quality_model: str | None = None
     enhanced: str | None = None
     enhancer: str | None = None
+    embedder: str | None = None
     recognizer: str | None = None
     language_model: str | None = None
     expected_word_error: str | None = None
