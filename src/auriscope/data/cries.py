@@ -161,7 +161,7 @@ class CriesBatches:
         return made_ahead(self.batch, self.num_threads, start, stride)
 
     def batch(self, index: int) -> dict[str, Any]:
-        """Make a batch: ``waveform`` (views · batch, time), ``lengths`` and ``speaker``, both (views · batch,).
+        """Make a batch: ``waveform`` (crops, time), ``lengths`` and ``speaker``, both (crops,), and ``index``.
 
         The first view of all comes first, then the second, and so on. Without enough babies some come twice.
         """
@@ -182,6 +182,7 @@ class CriesBatches:
             "waveform": torch.from_numpy(waveform.reshape(-1, num_frames)),
             "lengths": torch.full((config.views * config.batch_size,), num_frames),
             "speaker": torch.tensor([self._numbers[unit] for unit in chosen]).repeat(config.views),
+            "index": index,
         }
 
 
