@@ -152,6 +152,20 @@ def test_pieces_are_the_whole(pad_mode: str, config: dict[str, object]) -> None:
     torch.testing.assert_close(torch.cat(pieces, 1), whole, atol=1e-6, rtol=1e-5)
 
 
+def test_griffin_lims_pieces_are_cut_where_it_is_quiet() -> None:
+    vocoder = GriffinLim(GriffinLimConfig(mel=MEL, num_iterations=20))
+    voice = torch.cat([_voice(0.5), torch.zeros(1, 2000), _voice(0.7, 180.0)], 1)
+    mel = speech_mel(voice, MEL)
+    pieces = list(vocoder.stream(mel, piece_frames=80))
+    ends = torch.tensor([piece.shape[1] for piece in pieces]).cumsum(0)
+    assert 8000 < int(ends[0]) < 10_000
+    assert int(ends[-1]) == mel.shape[1] * 128
+    error = (speech_mel(torch.cat(pieces, 1), MEL)[:, : mel.shape[1]] - mel).abs()
+    assert error[mel > mel.max() - 5].mean() < 0.15
+    # A piece of a frame has no quarter to choose from.
+    assert sum(piece.shape[1] for piece in vocoder.stream(mel[:, :9], piece_frames=1)) == 9 * 128
+
+
 def test_a_sample_depends_on_no_frames_beyond_the_context() -> None:
     vocoder = _tiny(edge_frames=0)
     mel = _mels(vocoder, 1, 61).requires_grad_()

@@ -9,6 +9,7 @@ shrinkage-thresholding algorithm" (2009), section 4.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -63,6 +64,22 @@ class GriffinLim(Vocoder, name="synthesis/griffin-lim"):
         if lengths is not None and bool((lengths < mel.shape[1]).any()):
             return each_alone(self, mel, lengths)
         return self.waveform(self.amplitude(mel))
+
+    @torch.no_grad()
+    def stream(self, mel: Tensor, *, piece_frames: int = 500) -> Iterator[Tensor]:
+        """Give the waveform of a long mel (batch, frames, mels) in pieces, cut where it is quietest.
+
+        As a phase depends on all others, the pieces are not those of the whole, but sound as well.
+        """
+        loudness = mel.mean((0, 2))
+        begin, frames = 0, mel.shape[1]
+        while begin < frames:
+            end = begin + piece_frames
+            # In the last quarter of the piece; what is left is one, too.
+            if end < frames and (earliest := end - piece_frames // 4) < end:
+                end = earliest + int(loudness[earliest:end].argmin())
+            yield self(mel[:, begin:end])
+            begin = min(end, frames)
 
     def amplitude(self, mel: Tensor) -> Tensor:
         """Find amplitudes (batch, frequencies, frames) of which the mels (batch, frames, mels) could be."""

@@ -43,7 +43,7 @@ class Vocoder(Model):
         """
 
     @torch.no_grad()
-    def stream(self, mel: Tensor, *, piece_frames: int = 1000) -> Iterator[Tensor]:
+    def stream(self, mel: Tensor, *, piece_frames: int = 500) -> Iterator[Tensor]:
         """Give the waveform of a long mel (batch, frames, mels) in pieces (batch, time), one after the other.
 
         A piece is of at most ``piece_frames`` frames, and is computed with the frames around it that it depends on, so
