@@ -18,7 +18,7 @@ def prepare(
         typer.Argument(
             metavar="CORPUS",
             help="wsj0-2mix, wsj0-3mix, wham, whamr, libri2mix, libri3mix, voicebank-demand, musdb18, librispeech, "
-            "commonvoice, ljspeech, libritts, vctk, voxceleb1, voxceleb2 or cryceleb.",
+            "commonvoice, ljspeech, libritts, vctk, voxceleb1, voxceleb2, cryceleb or ami.",
             show_default=False,
         ),
     ],
@@ -46,7 +46,7 @@ def prepare(
             "--condition",
             metavar="NAME",
             help="Which mixtures: clean, noisy, reverb, noisy-reverb, single or single-reverb; of LibriSpeech and "
-            "LibriTTS, which readers measure: clean or other.",
+            "LibriTTS, which readers measure: clean or other; of AMI, headsets or array.",
             show_default="the corpus' usual one",
         ),
     ] = None,
@@ -65,7 +65,7 @@ def prepare(
 
     Checks every file and writes a folder that goes into a recipe (data.prepared) or into evaluate in place of a set.
     """
-    from auriscope.verbs.prepare import SpeechSummary
+    from auriscope.verbs.prepare import MeetingSummary, SpeechSummary
     from auriscope.verbs.prepare import prepare as run
 
     with one_line_for([corpus], json=json), progress_bar(corpus) as update:
@@ -88,6 +88,8 @@ def prepare(
     for name, split in result.splits.items():
         if isinstance(split, SpeechSummary):
             count = f"{split.num_utterances:>7} utterances"
+        elif isinstance(split, MeetingSummary):
+            count = f"{split.num_meetings:>7} meetings"
         else:
             count = f"{split.num_mixtures:>7} mixtures"
         say(f"  {name:<6}{count} {split.hours:>8.1f} h {split.num_speakers:>5} speakers")

@@ -20,7 +20,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -143,8 +143,13 @@ def write_prepared(corpus: PreparedCorpus, folder: str | Path) -> None:
     write_folder(Path(folder), values, [_entry(mixture, corpus.sample_rate) for mixture in corpus.mixtures])
 
 
-def write_folder(folder: Path, values: dict[str, Any], entries: Sequence[Entry]) -> None:
-    """Write what :func:`read_folder` reads, as :func:`write_prepared` does; ``values`` may name a ``kind``."""
+def write_folder(
+    folder: Path, values: dict[str, Any], entries: Sequence[Entry], beside: Mapping[str, str] | None = None
+) -> None:
+    """Write what :func:`read_folder` reads, as :func:`write_prepared` does; ``values`` may name a ``kind``.
+
+    ``beside`` are further files of text, by name.
+    """
     if folder.exists() and not is_prepared(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise CorpusError(f"{folder}: is there and was not written by prepare; choose another with --out")
     values = {"format_version": FORMAT_VERSION, **values, "root": str(values["root"])}
@@ -154,6 +159,8 @@ def write_folder(folder: Path, values: dict[str, Any], entries: Sequence[Entry])
         try:
             (aside / _CORPUS).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
             write_manifest(aside / _MANIFEST, entries)
+            for name, text in (beside or {}).items():
+                (aside / name).write_text(text, encoding="utf-8")
             aside.chmod(0o755)
             if folder.exists():
                 # A folder that is not empty cannot be replaced in one step.

@@ -7,8 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auriscope.data.manifest import SPLITS
-from auriscope.data.prepare import LAYOUTS, Layout, Selection, SpeechLayout, inspect, inspect_speech
+from auriscope.data.prepare import (
+    LAYOUTS,
+    Layout,
+    MeetingLayout,
+    Selection,
+    SpeechLayout,
+    inspect,
+    inspect_meetings,
+    inspect_speech,
+)
 from auriscope.data.prepared import write_prepared
+from auriscope.data.prepared_meetings import write_meetings
 from auriscope.data.prepared_speech import write_speech
 from auriscope.errors import CorpusError
 from auriscope.signal.outputs import StrPath
@@ -37,10 +47,20 @@ class SpeechSummary:
 
 
 @dataclass(frozen=True)
+class MeetingSummary:
+    """How many meetings a split holds; ``official_meetings`` as in :class:`SplitSummary`."""
+
+    num_meetings: int
+    hours: float
+    num_speakers: int
+    official_meetings: int | None
+
+
+@dataclass(frozen=True)
 class PrepareResult:
     """What was prepared, and where; ``warnings`` are one line each.
 
-    Transcribed speech has no sources (``num_sources`` 0), and files of several rates have the largest
+    Transcribed speech and meetings have no sources (``num_sources`` 0), and files of several rates have the largest
     ``sample_rate``.
     """
 
@@ -50,7 +70,7 @@ class PrepareResult:
     sample_rate: int
     condition: str
     num_sources: int
-    splits: Mapping[str, SplitSummary | SpeechSummary]
+    splits: Mapping[str, SplitSummary | SpeechSummary | MeetingSummary]
     warnings: tuple[str, ...]
 
 
@@ -95,6 +115,8 @@ def prepare(
     folder = (
         Path(out) if out is not None else Path("manifests") / f"{corpus}{'' if usual else '-' + selection.condition}"
     )
+    if isinstance(layout, MeetingLayout):
+        return _prepare_meetings(layout, Path(root), folder, selection, on_progress or _nothing)
     if isinstance(layout, SpeechLayout):
         return _prepare_speech(layout, Path(root), folder, selection, on_progress or _nothing)
     return _prepare_mixtures(layout, Path(root), folder, selection, on_progress or _nothing)
@@ -152,6 +174,35 @@ def _prepare_speech(
         folder,
         prepared.root,
         max(utterance.sample_rate for utterance in prepared.utterances),
+        prepared.condition,
+        0,
+        splits,
+        tuple(filter(None, warnings)),
+    )
+
+
+def _prepare_meetings(
+    layout: MeetingLayout, root: Path, folder: Path, selection: Selection, on_progress: OnProgress
+) -> PrepareResult:
+    prepared = inspect_meetings(layout, root, selection, on_progress)
+    write_meetings(prepared, folder)
+    splits = {}
+    for name in SPLITS:
+        meetings = prepared.split(name)
+        splits[name] = MeetingSummary(
+            num_meetings=len(meetings),
+            hours=sum(meeting.num_frames / meeting.sample_rate for meeting in meetings) / 3600,
+            num_speakers=len({speaker for meeting in meetings for speaker in meeting.speakers}),
+            official_meetings=layout.official.get(name),
+        )
+    warnings = [
+        _incomplete(name, split.num_meetings, split.official_meetings, "meetings") for name, split in splits.items()
+    ]
+    return PrepareResult(
+        layout.name,
+        folder,
+        prepared.root,
+        max(meeting.sample_rate for meeting in prepared.meetings),
         prepared.condition,
         0,
         splits,

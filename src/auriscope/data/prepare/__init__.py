@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from auriscope.data.prepare import (
+    ami,
     commonvoice,
     cryceleb,
     librimix,
@@ -15,17 +16,27 @@ from auriscope.data.prepare import (
     voxceleb,
     wsj0,
 )
+from auriscope.data.prepare.ami import MeetingLayout, inspect_meetings
 from auriscope.data.prepare.layout import Layout, Selection, inspect
 from auriscope.data.prepare.speech import SpeechLayout, inspect_speech
 
-LAYOUTS: dict[str, Layout | SpeechLayout] = {
+LAYOUTS: dict[str, Layout | SpeechLayout | MeetingLayout] = {
     layout.name: layout
     for module in (
         *(wsj0, librimix, voicebank, musdb, librispeech, commonvoice),
-        *(ljspeech, libritts, vctk, voxceleb, cryceleb),
+        *(ljspeech, libritts, vctk, voxceleb, cryceleb, ami),
     )
     for layout in module.LAYOUTS
 }
 """The corpora that can be prepared, by name."""
 
-__all__ = ["LAYOUTS", "Layout", "Selection", "SpeechLayout", "inspect", "inspect_speech"]
+__all__ = [
+    "LAYOUTS",
+    "Layout",
+    "MeetingLayout",
+    "Selection",
+    "SpeechLayout",
+    "inspect",
+    "inspect_meetings",
+    "inspect_speech",
+]
