@@ -229,10 +229,10 @@ def _units(
 ) -> tuple[list[Unit], ClipPool]:
     """List the clips of a split, each a unit of its own, in the order in which they were cried."""
     if prepared is not None:
-        listed, stores = open_speech(prepared, split, sample_rate=sample_rate)
+        listed, opened = open_speech(prepared, split, sample_rate=sample_rate)
         period_of = {each.path: each.period or "" for each in read_speech(prepared).utterances}
         made = [Unit(cry.speaker, cry.speaker, period_of[cry.name], (n,)) for n, cry in enumerate(listed)]
-        return made, ClipPool(stores)
+        return made, ClipPool(opened)
     cries = utterances(_CORPUS, split, root=root, for_training=split == "train")
     order = sorted(range(len(cries)), key=lambda number: (cries[number].speaker, _recorded_at(cries[number].name)))
     units, before = [], None

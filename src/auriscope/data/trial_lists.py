@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auriscope.errors import CorpusError
-from auriscope.signal.outputs import reason, written_aside
+from auriscope.signal.outputs import StrPath, reason, written_aside
 
 _ANSWERS = {"1": True, "0": False, "target": True, "nontarget": False, "imp": False, "impostor": False, "tgt": True}
 
@@ -27,7 +27,7 @@ class Trial:
     target: bool | None = None
 
 
-def read_trials(path: str | Path) -> list[Trial]:
+def read_trials(path: StrPath) -> list[Trial]:
     """Read a trial list, CSV if it ends in ``.csv``; ``CorpusError`` names the file, the line and what is wrong.
 
     The answers of all trials must be known, or of none.
@@ -110,7 +110,7 @@ def _from_lines(text: str, path: Path) -> list[Trial]:
         if not words:
             continue
         if len(words) == 2:
-            found.append(Trial(*words))
+            found.append(Trial(words[0], words[1]))
         elif len(words) == 3 and words[0].lower() in _ANSWERS:
             found.append(Trial(words[1], words[2], _ANSWERS[words[0].lower()]))
         elif len(words) == 3 and words[2].lower() in _ANSWERS:

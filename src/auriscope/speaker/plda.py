@@ -122,7 +122,7 @@ def two_covariances(values: Tensor, codes: Tensor, num_iterations: int) -> tuple
         of_voices, of_recordings = torch.linalg.inv(between + eye), torch.linalg.inv(within + eye)
         voices = torch.empty_like(sums)
         spread_of_voices, spread_of_recordings = torch.zeros_like(scatter), torch.zeros_like(scatter)
-        for count in counts.unique().tolist():
+        for count in sorted(set(counts.tolist())):
             own = counts == count
             covariance = torch.linalg.inv(of_voices + count * of_recordings)
             voices[own] = (of_voices @ mean + sums[own] @ of_recordings) @ covariance

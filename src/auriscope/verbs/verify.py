@@ -124,7 +124,7 @@ class Verifier:
             self.scoring = f"as-norm, cohort {digest[:8]}"
         elif plda is not None:
             self._score = self._plda(os.fspath(plda))
-            self.scoring = f"plda {weights_sha256(plda, offline=reader.offline)[:8]}"
+            self.scoring = f"plda {weights_sha256(os.fspath(plda), offline=reader.offline)[:8]}"
         self.calibration = self._calibration(calibration)
         self.threshold = threshold
         if threshold is None and self.calibration is not None:

@@ -23,7 +23,7 @@ from auriscope.errors import CorpusError
 _VALID_EVERY = 50
 _READABLE = frozenset({".wav", ".flac", ".opus", ".ogg", ".mp3"})
 _TEST_OF_ONE = range(10_270, 10_310)
-_PLACES = {
+_PLACES: dict[int, dict[str, tuple[str, ...]]] = {
     1: {
         "dev": ("vox1_dev_wav/wav", "vox1_dev_wav", "dev/wav", "dev", "wav", ""),
         "test": ("vox1_test_wav/wav", "vox1_test_wav", "test/wav", "test", "wav", ""),
