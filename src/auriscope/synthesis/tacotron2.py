@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auriscope.nn.masks import length_mask, run_recurrent
+from auriscope.nn.packed import PackedLinear, packable
 from auriscope.synthesis.layers import ConvStack, Prenet
 from auriscope.synthesis.synthesizer import (
     Spoken,
@@ -108,7 +109,7 @@ class LocationAttention(nn.Module):
         # A product: for two channels it is faster than a convolution.
         around = F.pad(before, (kernel_size // 2,) * 2).unfold(2, kernel_size, 1).transpose(1, 2).flatten(2)
         found = torch.tanh(around @ memory.filters + (memory.keys + self.query(state)[:, None]))
-        energies = self.energy(found)[..., 0]
+        energies: Tensor = self.energy(found)[..., 0]
         if memory.hidden is not None:
             energies = energies.masked_fill(memory.hidden, -torch.inf)
         return energies.softmax(-1)
@@ -128,12 +129,18 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class Tacotron2State:
-    """Where the decoder is: its two LSTMs, the context (batch, dim), and the newest and the summed map."""
+    """Where the decoder is: its two LSTMs, what it sees, and the newest and the summed map (batch, 2, tokens).
+
+    ``gates`` (batch, tokens, two times gates) is what each token's state adds to the gates of the decoder's and of the
+    attention's LSTM when it is looked at, and ``seen`` (batch, gates) the latter of the step before. A text has fewer
+    tokens than a state has channels, so that this is less to read in every step than the weights are.
+    """
 
     memory: Memory
+    gates: Tensor
+    seen: Tensor
     attention_rnn: tuple[Tensor, Tensor]
     decoder_rnn: tuple[Tensor, Tensor]
-    context: Tensor
     before: Tensor
 
 
@@ -180,6 +187,7 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
         self.decoder_rnn = nn.LSTM(config.attention_rnn_size + dim, config.decoder_rnn_size, batch_first=True)
         self.write = nn.Linear(config.decoder_rnn_size + dim, mels * step)
         self.stop = nn.Linear(config.decoder_rnn_size + dim, 1)
+        self._packed = [PackedLinear() for _ in range(4)]
         sizes = [*[config.postnet_size] * (config.num_postnet_convolutions - 1), mels]
         self.postnet = ConvStack(mels, sizes, config.postnet_kernel_size, "tanh", config.dropout, linear_end=True)
 
@@ -196,21 +204,24 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
         frames, stride = mel.shape[1], config.frames_per_step
         target = whole_steps(self.normalised(mel), stride)
         read = self.prenet(frames_before(target, stride))
-        state = self.begin(tokens, token_lengths, voice)
+        memory = self._encode(tokens, token_lengths, voice)
         # The part of the gates that is known beforehand, for all steps at once.
         cell, size = self.attention_rnn, config.prenet_size
         known = F.linear(read, cell.weight_ih[:, :size], cell.bias_ih + cell.bias_hh).unbind(1)
         recurrent = torch.cat((cell.weight_ih[:, size:], cell.weight_hh), 1).T
-        hidden, held = state.attention_rnn
-        context, before = state.context, state.before
+        hidden = held = read.new_zeros(len(tokens), config.attention_rnn_size)
+        context, before = (
+            read.new_zeros(len(tokens), config.encoder_size),
+            read.new_zeros(len(tokens), 2, tokens.shape[1]),
+        )
         seen: list[Tensor] = []
         looks: list[Tensor] = []
         for gates in known:
             gates = torch.addmm(gates, torch.cat((context, hidden), 1), recurrent)
             hidden, held = _lstm(gates, held)
             hidden = F.dropout(hidden, config.rnn_dropout, self.training)
-            weights = self.attention(hidden, state.memory, before)
-            context = (weights[:, None] @ state.memory.states)[:, 0]
+            weights = self.attention(hidden, memory, before)
+            context = (weights[:, None] @ memory.states)[:, 0]
             before = torch.stack((weights, before[:, 1] + weights), 1)
             seen.append(torch.cat((hidden, context), 1))
             looks.append(weights)
@@ -228,21 +239,22 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
     def begin(self, tokens: Tensor, token_lengths: Tensor | None, voice: Tensor | None) -> Tacotron2State:
         """Encode tokens (batch, tokens), and make the decoder's state before the first frame."""
         config = self.config
-        hidden, valid = None, None
-        if token_lengths is not None and bool((token_lengths < tokens.shape[1]).any()):
-            valid = length_mask(token_lengths, tokens.shape[1])
-            hidden = ~valid
-        states = self.encoder(self.embedding(tokens), token_lengths, valid)
-        states = self.voice(states, voice)
-        memory = Memory(states, self.attention.key(states), hidden, self.attention.filters())
-        batch = len(tokens)
-        zeros = [states.new_zeros(batch, size) for size in (config.attention_rnn_size, config.decoder_rnn_size)]
+        memory = self._encode(tokens, token_lengths, voice)
+        of_input = self.decoder_rnn.all_weights[0][0]
+        of_context = (
+            of_input[:, config.attention_rnn_size :],
+            self.attention_rnn.weight_ih[:, config.prenet_size :],
+        )
+        zeros = memory.states.new_zeros
+        sizes = config.attention_rnn_size, config.decoder_rnn_size
+        attention_rnn, decoder_rnn = (zeros(len(tokens), size) for size in sizes)
         return Tacotron2State(
             memory,
-            (zeros[0], zeros[0]),
-            (zeros[1], zeros[1]),
-            states.new_zeros(batch, states.shape[2]),
-            states.new_zeros(batch, 2, tokens.shape[1]),
+            F.linear(memory.states, torch.cat(of_context)),
+            zeros(len(tokens), 4 * sizes[0]),
+            (attention_rnn, attention_rnn),
+            (decoder_rnn, decoder_rnn),
+            zeros(len(tokens), 2, tokens.shape[1]),
         )
 
     def step(
@@ -250,15 +262,21 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
     ) -> tuple[Tensor, Tensor, Tensor, Tacotron2State]:
         """Read the newest frame and write those that follow; see the base."""
         read = self.prenet(frame, speaking=self.config.speaking_dropout, generator=generator)
-        attention_rnn = self.attention_rnn(torch.cat((read, state.context), 1), state.attention_rnn)
+        first, second = self.attention_rnn, self.decoder_rnn
+        of_input, of_state, input_bias, state_bias = second.all_weights[0]
+        gates = self._product(0, read, first.weight_ih, first.bias_ih) + state.seen
+        gates = gates + self._product(1, state.attention_rnn[0], first.weight_hh, first.bias_hh)
+        attention_rnn = _lstm(gates, state.attention_rnn[1])
         weights = self.attention(attention_rnn[0], state.memory, state.before)
+        looked, seen = (weights[:, None] @ state.gates)[:, 0].split([4 * second.hidden_size, 4 * first.hidden_size], 1)
+        gates = self._product(2, attention_rnn[0], of_input, input_bias) + looked
+        gates = gates + self._product(3, state.decoder_rnn[0], of_state, state_bias)
+        decoder_rnn = _lstm(gates, state.decoder_rnn[1])
         context = (weights[:, None] @ state.memory.states)[:, 0]
-        found = torch.cat((attention_rnn[0], context), 1)
-        decoder_rnn = torch.lstm_cell(found, state.decoder_rnn, *self.decoder_rnn.all_weights[0])
         written = torch.cat((decoder_rnn[0], context), 1)
         frames = self.write(written).unflatten(-1, (self.config.frames_per_step, -1))
         before = torch.stack((weights, state.before[:, 1] + weights), 1)
-        following = replace(state, attention_rnn=attention_rnn, decoder_rnn=decoder_rnn, context=context, before=before)
+        following = replace(state, seen=seen, attention_rnn=attention_rnn, decoder_rnn=decoder_rnn, before=before)
         return frames, self.stop(written)[:, 0], weights, following
 
     def refine(self, mel: Tensor, frame_lengths: Tensor | None) -> Tensor:
@@ -268,6 +286,20 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
             valid = length_mask(frame_lengths, mel.shape[1])
         refined: Tensor = mel + self.postnet(mel, valid)
         return refined
+
+    def _encode(self, tokens: Tensor, token_lengths: Tensor | None, voice: Tensor | None) -> Memory:
+        hidden, valid = None, None
+        if token_lengths is not None and bool((token_lengths < tokens.shape[1]).any()):
+            valid = length_mask(token_lengths, tokens.shape[1])
+            hidden = ~valid
+        states = self.voice(self.encoder(self.embedding(tokens), token_lengths, valid), voice)
+        return Memory(states, self.attention.key(states), hidden, self.attention.filters())
+
+    def _product(self, number: int, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Multiply x (batch, n) by the first n columns of a weight; the four are most of what a step takes."""
+        if packable(x, weight):
+            return self._packed[number](x, weight, bias)
+        return F.linear(x, weight[:, : x.shape[1]], bias)
 
 
 def _lstm(gates: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:

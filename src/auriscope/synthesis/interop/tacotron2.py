@@ -15,7 +15,7 @@ from auriscope.signal.vocoding import MEL_22K
 WEIGHTS = "model.ckpt"
 FILE_PATTERNS = (FILE_NAME, WEIGHTS)
 _CLASS = "speechbrain.lobes.models.Tacotron2.Tacotron2"
-_RENAMES: Renames = (
+RENAMES: Renames = (
     (r"\.(?:linear_layer|conv)\.(?=weight|bias)", "."),
     (r"^encoder\.convolutions\.", "encoder.stack.convolutions."),
     (r"^decoder\.(?=prenet\.|attention_rnn\.)", ""),
@@ -71,7 +71,7 @@ def recognise(folder: Path) -> Foreign | None:
     if not (folder / WEIGHTS).is_file():
         raise CheckpointError(f"{folder}: not a whole model: it has no {WEIGHTS}; copy or download it, too")
     config = _config(file, Part(file, "model", value))
-    return Foreign("synthesis/tacotron2", config, rename(read_state_dict(folder / WEIGHTS), _RENAMES))
+    return Foreign("synthesis/tacotron2", config, rename(read_state_dict(folder / WEIGHTS), RENAMES))
 
 
 def _config(file: HyperPyYaml, model: Part) -> dict[str, Any]:
