@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--speakers", type=int, default=21)
     parser.add_argument("--sentences", type=int, default=2)
+    parser.add_argument("--tries", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="print the scores as well")
     arguments = parser.parse_args()
@@ -61,7 +62,7 @@ def main() -> None:
     texts = SENTENCES.read_text(encoding="utf-8").splitlines()[: arguments.sentences]
     with tempfile.TemporaryDirectory() as aside:
         clips = halves(arguments.corpus, arguments.split, arguments.speakers, Path(aside))
-        config = SpeakConfig(keep_failed=True)
+        config = SpeakConfig(keep_failed=True, max_tries=arguments.tries)
         sayer = Sayer(SayerSettings(arguments.model, arguments.vocoder, clips[0][0], config=config))
         reader = voice_reader_of(sayer)
         if reader is None:

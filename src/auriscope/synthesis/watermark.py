@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 STRENGTH_DB = 2.0
 """By how much a band is raised or lowered."""
-THRESHOLD = 5.5
+THRESHOLD = 6.0
 """A score from which a recording counts as marked: standard deviations of chance."""
 
 _RATE = 16_000
