@@ -15,11 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
 
 from auriscope.signal.turns import SpeakerTurn
 from auriscope.speaker.clustering import ClusteringConfig, Labels, cluster, mean_voices, unit
@@ -31,6 +33,9 @@ Span = tuple[int, int]
 """Where a stretch begins, and where it ends (not included), in samples."""
 Embed = Callable[[Sequence[FloatArray]], Any]
 """From waveforms (time,), of any lengths, to embeddings (waveforms, dim)."""
+
+_SECOND_SECONDS = 0.3
+"""A second speaker is heard for so long at least."""
 
 RECORDING, NOTHING = 0, -1
 """What :attr:`Diarization.sources` says besides the numbers of streams, which begin at 1."""
@@ -341,34 +346,59 @@ def _add_second_speakers(
     sources: NDArray[np.int8], heard: _Heard, voices: Array, frame: float, config: DiarizationConfig
 ) -> None:
     """Say where a second person speaks, and in which stream each of the two is, by the streams of each window."""
-    if len(voices) < 2:
+    if len(voices) < 2 or not heard.streams:
         return
+    # Gaps between syllables are no end of a turn.
+    width = max(1, round(_SECOND_SECONDS / config.frame_seconds))
+    powers = uniform_filter1d(heard.powers, width, axis=0, mode="nearest")
+    second = np.full(len(sources), NOTHING, dtype=np.int64)
+    channels = np.zeros((len(sources), 2), dtype=np.int8)
     for number, streams in heard.streams.items():
         begin, end = heard.windows[number]
         middle = (begin + end) / 2.0
         reach = min(config.hop_seconds / config.frame_seconds, (end - begin) / frame) / 2.0
         rows = np.arange(max(0, round(middle / frame - reach)), min(len(sources), round(middle / frame + reach)))
-        channels = np.array([channel for channel, _ in streams])
-        scores = unit(np.stack([embedding for _, embedding in streams])) @ voices.T
-        mains = [row for row in rows if (sources[row] == RECORDING).any()]
-        if not mains:
+        spoken = rows[(sources[rows] == RECORDING).any(axis=1)]
+        if not len(spoken):
             continue
-        main = int(np.bincount([int(np.argmax(sources[row] == RECORDING)) for row in mains]).argmax())
-        nearest = np.argmax(scores, axis=1)
-        others = np.flatnonzero((nearest != main) & (scores.max(axis=1) > scores[:, main] + config.overlap_margin))
-        mine = np.flatnonzero(nearest == main)
-        if not len(others) or not len(mine):
+        main = int(np.bincount(np.argmax(sources[spoken] == RECORDING, axis=1)).argmax())
+        found = _two_of(streams, voices, main, config.overlap_margin)
+        if found is None:
             continue
-        second = others[int(np.argmax(scores[others].max(axis=1)))]
-        first = mine[int(np.argmax(scores[mine, main]))]
-        powers = heard.powers[rows][:, channels]
+        first, other, person = found
         # Only where both are loud: a window may hold the one after the other.
-        both = powers.min(axis=1, where=np.isin(np.arange(len(channels)), [first, second]), initial=np.inf)
-        loud = both > powers.max(axis=1, initial=0.0) * 10.0 ** (-config.heard_db / 10.0)
-        for row in rows[loud]:
-            if sources[row, main] == RECORDING and (sources[row] != NOTHING).sum() == 1:
-                sources[row, main] = channels[first]
-                sources[row, nearest[second]] = channels[second]
+        both = np.minimum(powers[spoken, first], powers[spoken, other])
+        loud = both > powers[spoken][:, 1:].max(axis=1) * 10.0 ** (-config.heard_db / 10.0)
+        rows = spoken[loud & (sources[spoken, main] == RECORDING)]
+        second[rows], channels[rows] = person, (first, other)
+    for start, stop in _runs(second):
+        if second[start] != NOTHING and stop - start >= width:
+            rows = np.arange(start, stop)
+            sources[rows, np.argmax(sources[rows] == RECORDING, axis=1)] = channels[rows, 0]
+            sources[rows, second[start]] = channels[rows, 1]
+
+
+def _two_of(
+    streams: Sequence[tuple[int, Array]], voices: Array, main: int, margin: float
+) -> tuple[int, int, int] | None:
+    """Give the stream of the main speaker, another person's stream, and that person; None where one voice is heard."""
+    channels = [channel for channel, _ in streams]
+    scores = unit(np.stack([embedding for _, embedding in streams])) @ voices.T
+    nearest = np.argmax(scores, axis=1)
+    others = np.flatnonzero((nearest != main) & (scores.max(axis=1) > scores[:, main] + margin))
+    mine = np.flatnonzero(nearest == main)
+    if not len(others) or not len(mine):
+        return None
+    other = int(others[np.argmax(scores[others].max(axis=1))])
+    first = int(mine[np.argmax(scores[mine, main])])
+    return channels[first], channels[other], int(nearest[other])
+
+
+def _runs(values: Labels) -> list[tuple[int, int]]:
+    """Where stretches of equal values begin and end."""
+    edges = np.flatnonzero(np.diff(values)) + 1
+    bounds = [0, *edges.tolist(), len(values)]
+    return list(pairwise(bounds))
 
 
 def _turns(sources: NDArray[np.int8], frame_seconds: float) -> tuple[SpeakerTurn, ...]:
