@@ -8,7 +8,7 @@ Where people speak at once one window holds two voices. If a separator has made 
 of such a window is compared with the voices by itself: a stream that is loud enough and another person's than the rest
 is a second speaker. So streams, of which there are two or three, are assigned to any number of people.
 
-Sound is held for no longer than a window. What stays is one embedding a window and a few numbers a frame, 5 MB an hour.
+Sound is held for no longer than a window. What stays is one embedding a window and a few numbers a frame, some ten megabytes an hour.
 """
 
 from __future__ import annotations
