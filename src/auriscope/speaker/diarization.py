@@ -8,7 +8,8 @@ Where people speak at once one window holds two voices. If a separator has made 
 of such a window is compared with the voices by itself: a stream that is loud enough and another person's than the rest
 is a second speaker. So streams, of which there are two or three, are assigned to any number of people.
 
-Sound is held for no longer than a window. What stays is one embedding a window and a few numbers a frame, some ten megabytes an hour.
+Sound is held for no longer than a window. What stays is one embedding a window and a few numbers a frame, some ten
+megabytes an hour.
 """
 
 from __future__ import annotations
@@ -291,7 +292,8 @@ class _FramePowers:
 
     def finish(self) -> NDArray[np.float32]:
         if self._rest is not None and self._rest.shape[1]:
-            self._parts.append(np.mean(np.square(self._rest), axis=1, dtype=np.float64)[None].astype(np.float32))
+            power = np.asarray(np.mean(np.square(self._rest), axis=1, dtype=np.float64))
+            self._parts.append(power[None].astype(np.float32))
         return np.concatenate(self._parts) if self._parts else np.zeros((0, 1), np.float32)
 
 
