@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auriscope.errors import AuriscopeError
-from auriscope.text.spoken import in_alphabet, sentences, speakable, spoken, year
+from auriscope.text.alphabet import in_alphabet
+from auriscope.text.spoken import sentences, speakable, spoken, year
 
 LETTERS = frozenset(string.ascii_lowercase + " '.,?!-")
 

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from auriscope.errors import AuriscopeError
+from auriscope.text.alphabet import in_alphabet
 from auriscope.text.normalise import cardinal, number_words, ordinal
 from auriscope.text.spoken_words import (
     ABBREVIATIONS,
     BEGINNINGS,
     CURRENCIES,
-    FALLBACKS,
     LARGE,
     LETTER_NAMES,
     MONTHS,
@@ -126,30 +126,6 @@ def sentences(text: str, max_characters: int = MAX_CHARACTERS) -> list[str]:
     return found
 
 
-def in_alphabet(text: str, alphabet: frozenset[str]) -> tuple[str, tuple[str, ...]]:
-    """Write a text in the characters that there are, and tell which letters and signs had to be left out.
-
-    The other case, the letter without its accent and the nearest sign stand in; signs without a sound just go.
-
-    >>> in_alphabet("“Çafé” — 5 я!", frozenset("abcdef ,"))
-    ('cafe,', ('5', 'я'))
-    """
-    written: list[str] = []
-    left_out: dict[str, None] = {}
-    for character in unicodedata.normalize("NFC", text):
-        stand_in = next((each for each in _stand_ins(character) if set(each) <= alphabet), None)
-        if stand_in is not None:
-            written.append(stand_in)
-        else:
-            written.append(" ")
-            # Marks, joiners and selectors belong to a letter or emoji that is named already.
-            if unicodedata.category(character)[0] in "LNS" and character not in FALLBACKS:
-                left_out[character] = None
-    joined = " ".join("".join(written).split())
-    joined = re.sub(r"\s+(?=[,.;:!?])", "", joined)
-    return re.sub(r"([,.;:!?])(?:,)+", r"\1", joined).lstrip(" ,.;:!?"), tuple(left_out)
-
-
 def year(number: int) -> str:
     """Read a year from 1000 to 9999.
 
@@ -163,19 +139,6 @@ def year(number: int) -> str:
     if rest == 0:
         return f"{cardinal(century)} hundred"
     return f"{cardinal(century)} {'oh ' if rest < 10 else ''}{cardinal(rest)}"
-
-
-def _stand_ins(character: str) -> Iterable[str]:
-    """What may be written for a character, the best first."""
-    yield character
-    yield character.lower()
-    yield character.upper()
-    yield from FALLBACKS.get(character.lower(), ())
-    plain = "".join(c for c in unicodedata.normalize("NFKD", character) if not unicodedata.combining(c))
-    if plain and plain != character:
-        yield plain
-        yield plain.lower()
-        yield plain.upper()
 
 
 # A sentence ends with a point or mark, and what closes quotes, before a space.
