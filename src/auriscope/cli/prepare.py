@@ -18,7 +18,7 @@ def prepare(
         typer.Argument(
             metavar="CORPUS",
             help="wsj0-2mix, wsj0-3mix, wham, whamr, libri2mix, libri3mix, voicebank-demand, musdb18, librispeech, "
-            "commonvoice, ljspeech, libritts, vctk, voxceleb1, voxceleb2, cryceleb or ami.",
+            "commonvoice, ljspeech, libritts, vctk, voxceleb1, voxceleb2, cryceleb, ami or espeak.",
             show_default=False,
         ),
     ],
@@ -55,7 +55,8 @@ def prepare(
         typer.Option(
             "--train-set",
             metavar="NAME",
-            help="Of LibriMix: train-360 or train-100; of LibriSpeech and LibriTTS: train-960, train-460 or train-100.",
+            help="Of LibriMix: train-360 or train-100; of LibriSpeech and LibriTTS: train-960, train-460 or train-100; "
+            "of espeak: 2000, 500 or 8000 utterances.",
             show_default="the largest",
         ),
     ] = None,

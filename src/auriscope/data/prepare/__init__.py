@@ -6,6 +6,7 @@ from auriscope.data.prepare import (
     ami,
     commonvoice,
     cryceleb,
+    espeak,
     librimix,
     librispeech,
     libritts,
@@ -24,7 +25,7 @@ LAYOUTS: dict[str, Layout | SpeechLayout | MeetingLayout] = {
     layout.name: layout
     for module in (
         *(wsj0, librimix, voicebank, musdb, librispeech, commonvoice),
-        *(ljspeech, libritts, vctk, voxceleb, cryceleb, ami),
+        *(ljspeech, libritts, vctk, voxceleb, cryceleb, ami, espeak),
     )
     for layout in module.LAYOUTS
 }
