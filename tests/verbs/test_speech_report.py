@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import html.parser
+import importlib.util
+import io
 import json
 import re
 from pathlib import Path
@@ -28,6 +30,9 @@ from auriscope.verbs.transcriber import Transcriber, TranscriberSettings
 from auriscope.verbs.voice import VoiceReader
 
 from .speller import VOCODER, Speller, SpellerConfig, tone
+
+CHROMIUM = Path("/usr/bin/chromium")
+AXE = Path(__file__).parents[1] / "vendor" / "axe-core" / "axe.min.js"
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +117,31 @@ def test_the_page_is_one_closed_file(report: SpeechReport) -> None:
         assert each.get("alt") or each.get("aria-label")
 
 
+@pytest.mark.skipif(
+    not CHROMIUM.exists() or importlib.util.find_spec("playwright") is None,
+    reason="needs /usr/bin/chromium and playwright",
+)
+def test_the_page_is_accessible_and_plays(report: SpeechReport) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        for scheme, width in (("light", 1280), ("dark", 390)):
+            page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
+            complaints: list[str] = []
+            page.on("console", lambda message, heard=complaints: heard.append(message.text))
+            page.goto(Path(report.files[0]).resolve().as_uri())
+            page.wait_for_function("[...document.querySelectorAll('audio')].every(each => each.duration > 0)")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            page.evaluate(AXE.read_text(encoding="utf-8"))
+            found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+            assert [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]] == []
+            assert complaints == []
+        browser.close()
+
+
 def test_the_picture_of_an_attention() -> None:
     attention = np.eye(50, 10, dtype=np.float32)
-    import io
-
     picture = Image.open(io.BytesIO(attention_png(attention))).convert("L")
     assert picture.size == (50, 160)
     pixels = np.array(picture)
