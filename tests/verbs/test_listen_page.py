@@ -19,7 +19,8 @@ import soundfile
 
 from auriscope.recognition.words import Word
 from auriscope.signal.files import write
-from auriscope.verbs.listen.report import LINE_WORDS, MAX_TURN_ROWS, MAX_WORDS, write_page
+from auriscope.verbs.listen import report as listen
+from auriscope.verbs.listen.report import LINE_WORDS, MAX_TURN_ROWS, MAX_WORDS, NUM_HUES, write_page
 from auriscope.verbs.listen.results import ListenResult, ListenTrack, Turn
 from auriscope.verbs.listen.sound import encode_opus
 from auriscope.verbs.listen.survey import survey
@@ -94,6 +95,30 @@ WORDS = (
     (Word("WELL", 0.2, 0.5, 0.95), Word("I'M", 0.6, 0.8, 0.7), Word("HERE", 0.9, 1.3, 0.2), Word("SO", 2.6, 2.9, 0.9)),
     (Word("<b>", 1.1, 1.4, 0.9), Word("Anna", 1.5, 1.9, 0.4)),
 )
+
+
+def make_crowded_page(folder: Path, num_talkers: int) -> ListenResult:
+    """Write a page about as many talkers, each of whom says a word."""
+    result = make_page(folder)
+    tracks, rate = [], 16000
+    sounds = [np.zeros(3 * rate, np.float32) for _ in range(num_talkers)]
+    for index, sound in enumerate(sounds):
+        sound[1000 * index : 1000 * index + 9000] = 0.1 * np.sin(np.arange(9000) * 0.1)
+        write(folder / f"track{index + 1}.wav", sound, rate)
+        start = 0.1 * index
+        track = dataclasses.replace(
+            result.tracks[0],
+            path=str(folder / f"track{index + 1}.wav"),
+            turns=(Turn(start, start + 0.5),),
+            words=(Word("HERE", start, start + 0.4, 0.9),),
+        )
+        tracks.append(track)
+    result = dataclasses.replace(
+        result, tracks=tuple(tracks), num_speakers=num_talkers, recognizer="a/b", embedder="speaker/some.model"
+    )
+    surveys = [survey([sound], rate, len(sound)) for sound in (sum(sounds), *sounds)]
+    write_page(result, folder / "input.wav", surveys, folder, channel=None, on_progress=lambda fraction: None)
+    return result
 
 
 def make_transcribed_page(folder: Path, said: tuple[tuple[Word, ...], ...] = WORDS, **changes: Any) -> ListenResult:
@@ -221,6 +246,20 @@ def test_hours_of_talk_stay_a_page(tmp_path: Path) -> None:
     assert html.count("<button") - html.count('<button type="button" tabindex="-1"') < MAX_WORDS / 30
 
 
+def test_colours_begin_again_but_tracks_do_not(tmp_path: Path) -> None:
+    make_crowded_page(tmp_path, NUM_HUES + 1)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "speaker/some.model, which told the voices apart" in page
+    last = NUM_HUES + 1
+    assert f'<li class="hue1" data-track="{last}">' in page
+    assert f'<section class="card hue1" id="track-{last}"' in page
+    assert f'data-sound="{last}"' in page
+    style = (Path(listen.__file__).parent / "listen.css").read_text(encoding="utf-8")
+    for hue in range(NUM_HUES + 1):
+        assert len(re.findall(rf"--hue{hue}: #", style)) == 2, "in light and in dark"
+        assert f".hue{hue} {{" in style
+
+
 def test_many_turns_stay_a_short_page(tmp_path: Path) -> None:
     turns = tuple(Turn(0.001 * index, 0.001 * index + 0.0005) for index in range(2900))
     result = make_page(tmp_path)
@@ -267,8 +306,12 @@ def browser() -> Iterator[Any]:
 @needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_axe_finds_nothing(browser: Any, tmp_path: Path, scheme: str, width: int) -> None:
-    make_transcribed_page(tmp_path, enhanced=scheme == "dark")
+@pytest.mark.parametrize("num_talkers", [2, NUM_HUES + 1])
+def test_axe_finds_nothing(browser: Any, tmp_path: Path, scheme: str, width: int, num_talkers: int) -> None:
+    if num_talkers == 2:
+        make_transcribed_page(tmp_path, enhanced=scheme == "dark")
+    else:
+        make_crowded_page(tmp_path, num_talkers)
     # The page's own policy forbids foreign scripts; only this test may bring axe in.
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=True)
     page = context.new_page()
