@@ -19,12 +19,15 @@ from typer.testing import CliRunner
 import auriscope
 from auriscope.cli import app
 from auriscope.errors import AuriscopeError
+from auriscope.pretrained.card import ModelCard
 from auriscope.signal.files import probe, read, write
+from auriscope.signal.vocoding import MelConfig
 from auriscope.speaker.xvector import XVector, XVectorConfig
 from auriscope.synthesis.griffinlim import GriffinLim, GriffinLimConfig
 from auriscope.synthesis.speaking import SpeakConfig, alphabet, speak
 from auriscope.synthesis.watermark import THRESHOLD
 from auriscope.text.spoken import spoken
+from auriscope.verbs.defaults import default_synthesizer, default_vocoder
 from auriscope.verbs.say import SYNTHETIC_SOURCE, find_mark, say
 from auriscope.verbs.sayer import Sayer, SayerSettings, voice_of
 from auriscope.verbs.voice import VoiceReader
@@ -174,6 +177,31 @@ def test_the_vocoder_is_one_of_the_same_mels(tmp_path: Path, speller: Speller) -
     with pytest.raises(AuriscopeError, match="speller is no vocoder"):
         say("a", tmp_path / "a.wav", model=speller, vocoder=tmp_path / "speller")
     assert not (tmp_path / "a.wav").exists()
+
+
+CARD = ModelCard("Spells", "Sings a tone for each letter.", "Apache-2.0")
+
+
+def test_what_ships_goes_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("auriscope.pretrained.addresses.WEIGHTS", tmp_path)
+    with pytest.raises(AuriscopeError, match="no model that speaks is installed; train one"):
+        default_synthesizer(voices=False)
+    room = tmp_path / "synthesis"
+    Speller(SpellerConfig(voice_dim=12)).save_pretrained(room / "speller.any", card=CARD)
+    # All that there is asks for a clip.
+    assert default_synthesizer(voices=False) == default_synthesizer(voices=True) == "synthesis/speller.any"
+    with pytest.raises(AuriscopeError, match="give one"):
+        say("a", tmp_path / "a.wav")
+    Speller(SpellerConfig()).save_pretrained(room / "speller.one", card=CARD)
+    assert default_synthesizer(voices=False) == "synthesis/speller.one"
+    assert default_synthesizer(voices=True) == "synthesis/speller.any"
+    assert default_vocoder("synthesis/speller.one", MEL) is None
+    for name, mel in (("all", MEL), ("one", MEL), ("other", MelConfig())):
+        GriffinLim(GriffinLimConfig(mel=mel)).save_pretrained(room / f"griffin-lim.{name}", card=CARD)
+    assert default_vocoder("synthesis/speller.one", MEL) == "synthesis/griffin-lim.one"
+    assert default_vocoder("synthesis/speller.any", MEL) == "synthesis/griffin-lim.all"
+    sayer = Sayer(SayerSettings())
+    assert (sayer.address, sayer.vocoder_address) == ("synthesis/speller.one", "synthesis/griffin-lim.one")
 
 
 def test_the_voice_of_a_clip(tmp_path: Path, embedder: XVector) -> None:

@@ -21,8 +21,9 @@ from auriscope.synthesis.attention import attention_report, diagonality
 from auriscope.synthesis.speaking import alphabet
 from auriscope.synthesis.synthesizer import Distance, Synthesizer
 from auriscope.synthesis.vocoder import Vocoder
+from auriscope.text.alphabet import in_alphabet
 from auriscope.text.phonemes import phonemes
-from auriscope.text.spoken import in_alphabet, speakable
+from auriscope.text.spoken import speakable
 from auriscope.training.recipe import Recipe, build_model, parse
 from auriscope.training.task import Batch
 

@@ -95,14 +95,18 @@ def _is_shipped(address: str) -> bool:
 def default_synthesizer(*, voices: bool) -> str:
     """Give the address of the shipped synthesiser, of one voice or of the voice of any clip.
 
-    Raises ``AuriscopeError`` when none is shipped.
+    Where all that ship need a clip, it is one of those also without ``voices``. Raises ``AuriscopeError`` when none is
+    shipped.
     """
+    found: dict[bool, str] = {}
     for model in list_shipped():
         if model.room == "synthesis":
             size = read_config(resolve(model.address))["config"].get("voice_dim")
             # Vocoders have none.
-            if size is not None and bool(size) == voices:
-                return model.address
+            if size is not None:
+                found.setdefault(bool(size), model.address)
+    if voices in found or found.get(True):
+        return found.get(voices) or found[True]
     what = "speaks in the voice of a clip" if voices else "speaks"
     raise AuriscopeError(f"no model that {what} is installed; train one (auriscope train) and name it with --model")
 
