@@ -102,7 +102,7 @@ def test_help_and_usage_need_no_torch(arguments: list[str]) -> None:
         ["evaluate", "some-model"],
         ["nonsense"],
         ["listen", "a.wav", "--nonsense"],
-        ["listen", "a.wav", "--speakers", "4"],
+        ["listen", "a.wav", "--speakers", "2.5"],
         ["listen", "a.wav", "--speakers", "many"],
         ["separate", "a.wav", "--speakers", "0"],
         ["separate", "a.wav", "--channel", "-1"],

@@ -166,9 +166,15 @@ class _Job(TrackJob[SeparateResult]):
             self._separator(self._speakers)
 
     def _load_diarizer(self, embedder: StrPath | Embedder | None) -> None:
-        self._diarizer = Diarizer(
-            default_embedder() if embedder is None else embedder, device=self._device, offline=self._offline
-        )
+        if embedder is None:
+            try:
+                embedder = default_embedder()
+            except AuriscopeError:
+                raise AuriscopeError(
+                    f"more than {MAX_SPEAKERS} talkers are told apart by their voices, and no speaker model is "
+                    "installed; name one with --embedder"
+                ) from None
+        self._diarizer = Diarizer(embedder, device=self._device, offline=self._offline)
         self.nameless = self.nameless or self._diarizer.voices.nameless
 
     def _separator(self, num_speakers: int) -> Named | None:
