@@ -21,7 +21,7 @@ def packable(x: Tensor, weight: Tensor) -> bool:
         not torch.is_grad_enabled()
         and x.device.type == weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         # Those made in inference mode do not tell when they change.

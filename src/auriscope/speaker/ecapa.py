@@ -126,7 +126,8 @@ class SERes2Block(nn.Module):
             heard = parts[index] if index == 1 else parts[index] + parts[index - 1]
             parts[index] = group(heard, frame_lengths)
         y = self.after(torch.cat(parts, 1), frame_lengths)
-        return y * self._gate(valid_mean(y, frame_lengths)[..., 0])[..., None] + x
+        gated: Tensor = y * self._gate(valid_mean(y, frame_lengths)[..., 0])[..., None]
+        return gated + x
 
     def quick(self, x: Tensor) -> Tensor:
         """The same of frames (batch, frames, channels) that are ``packable`` and all valid, outside training."""
