@@ -121,6 +121,15 @@ def test_digits_are_joined_to_numbers(digits: Path) -> None:
         assert 0.05 * (len(clips) + 1) <= quiet <= 0.4 * (len(clips) + 1)
 
 
+def test_numbers_grow_from_single_digits(digits: Path) -> None:
+    joining = JoiningConfig((1, 7), growing_batches=6)
+    config = TranscribedConfig(corpora=("fsdd_digits",), batch_seconds=60.0, joining=joining)
+    batches = TranscribedBatches(config, seed=0, root=digits, folder=digits / "cache")
+    longest = [max(len(text.split()) for text in batches.batch(index)["text"]) for index in (0, 2, 6, 50)]
+    assert longest == [1, 3, 7, 7]
+    assert JoiningConfig((1, 7)).largest(0) == 7
+
+
 def test_sets_of_digits_are_of_new_takes_or_new_speakers(digits: Path) -> None:
     places = {"root": digits, "folder": digits / "cache"}
     known, unseen = spoken_set("digits", "test", **places), spoken_set("digits-unseen", "test", max_items=20, **places)

@@ -37,10 +37,18 @@ class JoiningConfig:
     """Short utterances of one speaker joined to longer ones, such as digits to numbers.
 
     ``num_joined`` is the range of their number, ``gap_seconds`` that of the silence before, between and after them.
+    Over the first ``growing_batches`` the largest number grows evenly from the smallest: attention finds its way in
+    what is short first (Bengio et al., Curriculum learning, ICML 2009).
     """
 
     num_joined: tuple[int, int] = (3, 7)
     gap_seconds: tuple[float, float] = (0.05, 0.4)
+    growing_batches: int = 0
+
+    def largest(self, index: int) -> int:
+        """The largest number of utterances that batch ``index`` joins."""
+        fewest, most = self.num_joined
+        return most if index >= self.growing_batches else fewest + (most - fewest) * index // self.growing_batches
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,7 @@ class TranscribedBatches:
     def batch(self, index: int) -> dict[str, Any]:
         """Make a batch: ``waveform`` (batch, time), ``lengths`` (batch,), ``text`` and ``id``, and ``plain``."""
         rng: Any = np.random.default_rng([self.seed, 1, index])
-        made = self._joined(rng) if self.config.joining else self._listed(index)
+        made = self._joined(rng, index) if self.config.joining else self._listed(index)
         waveforms = [waveform for waveform, _, _ in made]
         plain = index < self.config.plain_batches
         for row, waveform in enumerate(() if plain else list(waveforms)):
@@ -147,15 +155,16 @@ class TranscribedBatches:
     def _listed(self, index: int) -> list[tuple[FloatArray, str, str]]:
         return [(self._pool.read(int(clip)), self._texts[clip], str(clip)) for clip in self._by_length.numbers(index)]
 
-    def _joined(self, rng: Any) -> list[tuple[FloatArray, str, str]]:
+    def _joined(self, rng: Any, index: int) -> list[tuple[FloatArray, str, str]]:
         joining = self.config.joining
         assert joining is not None
+        fewest, most = joining.num_joined[0], joining.largest(index)
         made: list[tuple[FloatArray, str, str]] = []
         longest = 0.0
         speakers = sorted(self._by_speaker)
         while True:
             clips = self._by_speaker[speakers[rng.integers(len(speakers))]]
-            chosen = [clips[rng.integers(len(clips))] for _ in range(rng.integers(*joining.num_joined, endpoint=True))]
+            chosen = [clips[rng.integers(len(clips))] for _ in range(rng.integers(fewest, most, endpoint=True))]
             waveform = join([self._pool.read(clip) for clip in chosen], joining, self.config.sample_rate, rng)
             longest = max(longest, len(waveform) / self.config.sample_rate)
             if made and longest * (len(made) + 1) > self.config.batch_seconds:

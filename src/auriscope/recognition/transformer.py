@@ -6,6 +6,7 @@ al., "A Comparative Study on Transformer vs RNN in Speech Applications" (arXiv 1
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -115,5 +116,6 @@ class Transformer(TransformerSpeller, name="recognition/transformer"):
     def encode_features(self, features: Tensor, frame_lengths: Tensor) -> Encoded:
         """Encode features (batch, frames, num_mels) into a quarter of the frames."""
         frames, frame_lengths = self.subsampling(features, frame_lengths)
-        states = self.encoder(frames, frame_lengths)
+        # As embeddings are (section 3.4), lest the positions drown what is heard: unscaled, digits were not learnt.
+        states = self.encoder(frames * math.sqrt(self.config.dim), frame_lengths)
         return Encoded(states, frame_lengths, 4 * self.front.hop_length / self.config.sample_rate)
