@@ -68,7 +68,7 @@ def diarize(
             min=-1.0,
             max=1.0,
             help="Cosine similarity from which two voices are one: lower finds fewer people.",
-            show_default="0.7",
+            show_default="0.6",
         ),
     ] = None,
     channel: Channel = None,

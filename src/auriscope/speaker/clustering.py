@@ -45,7 +45,7 @@ class ClusteringConfig:
     """
 
     method: Method = "spectral"
-    threshold: float = 0.7
+    threshold: float = 0.6
     max_speakers: int = 20
     min_share: float = 0.01
     min_size: int = 8
