@@ -72,6 +72,12 @@ class NoisePool(ClipPool):
         return int(self._firsts[store]) + int(rng.integers(len(self._stores[store])))
 
 
+def by_store(listed: Sequence[Utterance], stores: Sequence[ClipStore]) -> list[Sequence[Utterance]]:
+    """Cut a list of the utterances of several stores, in their order, into one list for each."""
+    ends = np.cumsum([len(store) for store in stores]).tolist()
+    return [listed[end - len(store) : end] for end, store in zip(ends, stores, strict=True)]
+
+
 class VoicePool(ClipPool):
     """Utterances by talker, with the audio.
 

@@ -13,7 +13,7 @@ import torch
 
 from auriscope.data.ahead import made_ahead
 from auriscope.data.augmentation import turned_up
-from auriscope.data.pool import VoicePool, voice_pool
+from auriscope.data.pool import VoicePool, by_store, voice_pool
 from auriscope.data.prepared_speech import open_speech
 from auriscope.errors import RecipeError
 
@@ -71,11 +71,7 @@ class SegmentBatches:
             )
             return
         listed, stores = open_speech(config.prepared, split, sample_rate=config.sample_rate)
-        of_stores = [listed[: len(stores[0])]]
-        for store in stores[1:]:
-            begin = sum(map(len, of_stores))
-            of_stores.append(listed[begin : begin + len(store)])
-        self._pool = VoicePool(stores, of_stores, config.cap_seconds)
+        self._pool = VoicePool(stores, by_store(listed, stores), config.cap_seconds)
 
     def iterate(self, start: int = 0, stride: int = 1) -> Iterator[dict[str, Any]]:
         """Give the batches ``start``, ``start + stride``, ... without end, made ahead in the background."""

@@ -24,7 +24,7 @@ from auriscope.data.ahead import made_ahead
 from auriscope.data.augmentation import AugmentationConfig, Augmenter
 from auriscope.data.cache import ClipStore, open_clips
 from auriscope.data.corpora import UNKNOWN_SPEAKER, Utterance, utterances
-from auriscope.data.pool import VoicePool
+from auriscope.data.pool import VoicePool, by_store
 from auriscope.data.prepared import is_prepared
 from auriscope.data.prepared_speech import open_speech
 from auriscope.data.render import looped
@@ -128,11 +128,9 @@ class VoicesBatches:
 def _pool(config: VoicesConfig, split: str, root: Path | None, folder: Path | None) -> VoicePool:
     if config.prepared is not None:
         listed, stores = open_speech(config.prepared, split, sample_rate=config.sample_rate)
-        ends = np.cumsum([len(store) for store in stores]).tolist()
-        lists = [listed[end - len(store) : end] for end, store in zip(ends, stores, strict=True)]
         if any(not _known(entry) for entry in listed):
             raise CorpusError(f"{config.prepared}: has utterances of unknown speakers, who cannot be told apart")
-        return VoicePool(stores, lists, config.cap_seconds)
+        return VoicePool(stores, by_store(listed, stores), config.cap_seconds)
     lists, opened = [], []
     for corpus in config.corpora:
         every = utterances(corpus, split, root=root, for_training=split == "train")

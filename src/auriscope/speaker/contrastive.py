@@ -7,7 +7,6 @@ section 2 and equation 1; for cries of infants: A. Gorin et al., "Self-supervise
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auriscope.errors import RecipeError
-from auriscope.signal.features import spec_augment
 from auriscope.speaker.embedder import Embedder
-from auriscope.speaker.scoring import trial_metrics
+from auriscope.speaker.verifying import VerifyingTask
 from auriscope.training.task import Batch
 
 
@@ -50,50 +48,24 @@ class ContrastiveOptions:
             raise RecipeError("task_options: temperature must be above 0, and projection_dim at least 1")
 
 
-class ContrastiveTask(nn.Module):
+class ContrastiveTask(VerifyingTask):
     """NT-Xent over two views of every recording; equal error rate on trials of others.
 
     Batches hold the first views of all recordings, then the second ones in the same order. The head, whose outputs
     are compared, is the task's and is left behind: the network's embeddings transfer better (SimCLR, section 4.2).
     """
 
-    selection_metric = "eer_percent"
-    higher_is_better = False
-
     def __init__(self, model: Embedder, options: ContrastiveOptions | None = None) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.options = options or ContrastiveOptions()
         self.head = nn.Sequential(
             nn.Linear(model.dim, model.dim), nn.ReLU(), nn.Linear(model.dim, self.options.projection_dim)
         )
 
-    def phases(self) -> Mapping[str, Iterable[nn.Parameter]]:
-        """One phase, over all parameters."""
-        return {"main": self.parameters()}
-
     def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:  # noqa: ARG002
         """The loss of a batch, and the share of crops whose other view is the nearest."""
-        options, model = self.options, self.model
-        waveform = batch["waveform"]
-        # Powers and their logarithms lose what a network needs of them in sixteen bits.
-        with torch.autocast(waveform.device.type, enabled=False):
-            features, frame_lengths = model.features(waveform, batch["lengths"])
-        if self.training:
-            features = spec_augment(
-                features,
-                frame_lengths,
-                num_mel_masks=options.num_mel_masks,
-                max_mel_width=options.max_mel_width,
-                num_time_masks=options.num_time_masks,
-                max_time_width=options.max_time_width,
-            )
-        loss, accuracy = nt_xent(self.head(model.encode_features(features, frame_lengths)), options.temperature)
+        loss, accuracy = nt_xent(self.head(self.embed(batch, self.options)), self.options.temperature)
         return {"loss": loss, "accuracy": accuracy}
-
-    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        """Equal error rate in per cent and minimal detection cost of the set of trials in ``batch``, each (1,)."""
-        return trial_metrics(self.model, batch["trials"])
 
 
 def nt_xent(views: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

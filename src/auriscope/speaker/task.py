@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from auriscope.data.cries import CriesBatches, CriesConfig
 from auriscope.data.voices import HALVES, VoicesBatches, VoicesConfig, trials
 from auriscope.errors import RecipeError
-from auriscope.signal.features import spec_augment
 from auriscope.speaker.contrastive import ContrastiveOptions, ContrastiveTask
 from auriscope.speaker.embedder import Embedder
 from auriscope.speaker.losses import AAMSoftmax
-from auriscope.speaker.scoring import trial_metrics
+from auriscope.speaker.verifying import VerifyingTask
 from auriscope.training.recipe import Recipe, build_model, parse
 from auriscope.training.task import Batch
 
@@ -58,25 +57,17 @@ class SpeakerValidation:
     split: str = "valid"
 
 
-class SpeakerTask(nn.Module):
+class SpeakerTask(VerifyingTask):
     """Cross-entropy of the training set's speakers with an angular margin; equal error rate on trials of others.
 
     The speakers' own vectors are the task's, not the model's: they are in the checkpoints of a run, and not in the
     weights that it leaves.
     """
 
-    selection_metric = "eer_percent"
-    higher_is_better = False
-
     def __init__(self, model: Embedder, num_speakers: int, options: SpeakerOptions | None = None) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.options = options or SpeakerOptions()
         self.speakers = AAMSoftmax(model.dim, num_speakers, scale=self.options.scale)
-
-    def phases(self) -> Mapping[str, Iterable[nn.Parameter]]:
-        """One phase, over all parameters."""
-        return {"main": self.parameters()}
 
     def margin(self, index: int) -> float:
         """The margin at the batch of this number, in radians."""
@@ -86,27 +77,9 @@ class SpeakerTask(nn.Module):
 
     def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:  # noqa: ARG002
         """The loss of a batch, and the share of crops whose speaker is the nearest."""
-        options, model = self.options, self.model
-        waveform = batch["waveform"]
-        # Powers and their logarithms lose what a network needs of them in sixteen bits.
-        with torch.autocast(waveform.device.type, enabled=False):
-            features, frame_lengths = model.features(waveform, batch["lengths"])
-        if self.training:
-            features = spec_augment(
-                features,
-                frame_lengths,
-                num_mel_masks=options.num_mel_masks,
-                max_mel_width=options.max_mel_width,
-                num_time_masks=options.num_time_masks,
-                max_time_width=options.max_time_width,
-            )
-        embedding = model.encode_features(features, frame_lengths)
+        embedding = self.embed(batch, self.options)
         loss, cosines = self.speakers(embedding, batch["speaker"], self.margin(int(batch["index"])))
         return {"loss": loss, "accuracy": (cosines.argmax(1) == batch["speaker"]).float().mean()}
-
-    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        """Equal error rate in per cent and minimal detection cost of the set of trials in ``batch``, each (1,)."""
-        return trial_metrics(self.model, batch["trials"])
 
 
 def build(recipe: Recipe) -> tuple[SpeakerTask | ContrastiveTask, VoicesBatches | CriesBatches, Iterable[Batch]]:

@@ -58,6 +58,12 @@ class ConvStack(nn.Module):
         return x.mT
 
 
+def postnet(num_mels: int, size: int, num_convolutions: int, kernel_size: int, dropout: float) -> ConvStack:
+    """Make the convolutions that refine all frames (batch, frames, mels); Tacotron 2, section 2.2."""
+    sizes = [*[size] * (num_convolutions - 1), num_mels]
+    return ConvStack(num_mels, sizes, kernel_size, "tanh", dropout, linear_end=True)
+
+
 class Prenet(nn.Module):
     """Linear layers with ReLU and dropout through which the decoder reads a frame.
 

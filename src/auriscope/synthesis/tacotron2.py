@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from auriscope.nn.masks import length_mask, run_recurrent
 from auriscope.nn.packed import PackedLinear, packable
-from auriscope.synthesis.layers import ConvStack, Prenet
+from auriscope.synthesis.layers import ConvStack, Prenet, postnet
 from auriscope.synthesis.synthesizer import (
     Spoken,
     Synthesizer,
@@ -188,8 +188,9 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
         self.write = nn.Linear(config.decoder_rnn_size + dim, mels * step)
         self.stop = nn.Linear(config.decoder_rnn_size + dim, 1)
         self._packed = [PackedLinear() for _ in range(4)]
-        sizes = [*[config.postnet_size] * (config.num_postnet_convolutions - 1), mels]
-        self.postnet = ConvStack(mels, sizes, config.postnet_kernel_size, "tanh", config.dropout, linear_end=True)
+        self.postnet = postnet(
+            mels, config.postnet_size, config.num_postnet_convolutions, config.postnet_kernel_size, config.dropout
+        )
 
     def forward(
         self,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from auriscope.nn.attention import MultiHeadAttention, PrefixCache, sinusoids
 from auriscope.nn.masks import length_mask
 from auriscope.nn.transformer import Memory, TransformerLayer
-from auriscope.synthesis.layers import ConvStack, Prenet
+from auriscope.synthesis.layers import ConvStack, Prenet, postnet
 from auriscope.synthesis.synthesizer import (
     Spoken,
     Synthesizer,
@@ -137,9 +137,12 @@ class TransformerTTS(Synthesizer, name="synthesis/transformer-tts"):
         self.decoder_norm = nn.LayerNorm(dim) if config.norm_first else nn.Identity()
         self.write = nn.Linear(dim, mels * config.frames_per_step)
         self.stop = nn.Linear(dim, 1)
-        sizes = [*[config.postnet_size] * (config.num_postnet_convolutions - 1), mels]
-        self.postnet = ConvStack(
-            mels, sizes, config.postnet_kernel_size, "tanh", config.postnet_dropout, linear_end=True
+        self.postnet = postnet(
+            mels,
+            config.postnet_size,
+            config.num_postnet_convolutions,
+            config.postnet_kernel_size,
+            config.postnet_dropout,
         )
 
     def forward(

@@ -29,6 +29,7 @@ from auriscope.verbs.batch import (
     Progress,
     ProgressCallback,
     StrPath,
+    collected,
     each,
     expand_inputs,
     folder_aside,
@@ -125,12 +126,7 @@ def align(
         result = _align(path, said, recognizer, address, channel, report)
         return _write(result, path, folders[index])
 
-    results = []
-    for result in each(paths, work, lambda path, line: AlignResult(os.fspath(path), error=line)):
-        results.append(result)
-        if on_result is not None:
-            on_result(result)
-    return results
+    return collected(each(paths, work, lambda path, line: AlignResult(os.fspath(path), error=line)), on_result)
 
 
 def text_or_file(given: str) -> str:

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
+
 from auriscope.errors import AuriscopeError
 from auriscope.signal.files import find_audio
 from auriscope.signal.outputs import cannot_write, make_folder, printable, reason, written_aside
@@ -160,6 +162,38 @@ def each(
             _logger.debug("while working on %s", path, exc_info=True)
             result = failed(path, f"{printable(path)}: unexpected {type(error).__name__}: {reason(error)}")
         yield result
+
+
+def collected(found: Iterable[_Result], on_result: Callable[[_Result], None] | None) -> list[_Result]:
+    """List results, each of which ``on_result`` is told as soon as there is one."""
+    results = []
+    for result in found:
+        results.append(result)
+        if on_result is not None:
+            on_result(result)
+    return results
+
+
+def earlier_result(
+    kind: type[_Result], path: Path, folder: Path, record_name: str, made: dict[str, Any], files: Sequence[str]
+) -> _Result | None:
+    """Give the result of an earlier call, if it was made from this file with these settings and is still there.
+
+    ``kind`` is a dataclass with ``input``, ``files`` and ``resumed``; ``made`` is what its record says of how it came
+    to be, and ``files`` are the names of what was written.
+    """
+    record = read_record(folder, record_name) or {}
+    if any(record.get(name) != value for name, value in made.items()):
+        return None
+    if not all((folder / name).is_file() for name in files):
+        return None
+    written = [os.fspath(folder / name) for name in files]
+    try:
+        return TypeAdapter(kind).validate_python(
+            {**record, "input": os.fspath(path), "files": written, "resumed": True}
+        )
+    except ValidationError:
+        return None
 
 
 def _absolute(path: Path) -> str:

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
-
 from auriscope.data.rttm import read_rttm, write_rttm
 from auriscope.errors import AuriscopeError
 from auriscope.metrics.der import DiarizationErrors, diarization_errors
@@ -26,10 +24,11 @@ from auriscope.verbs.batch import (
     Progress,
     ProgressCallback,
     StrPath,
+    collected,
     each,
+    earlier_result,
     expand_inputs,
     folder_aside,
-    read_record,
     result_folders,
     source_of,
     write_record,
@@ -43,6 +42,7 @@ RECORD = "diarize.json"
 RTTM = "diarization.rttm"
 """The turns as other tools read them."""
 
+_FILES = (RTTM, RECORD)
 _FORMAT_VERSION = 1
 
 
@@ -154,12 +154,7 @@ def diarize(
         report(1.0)
         return result
 
-    results = []
-    for result in each(paths, work, lambda path, line: DiarizeResult(os.fspath(path), error=line)):
-        results.append(result)
-        if on_result is not None:
-            on_result(result)
-    return results
+    return collected(each(paths, work, lambda path, line: DiarizeResult(os.fspath(path), error=line)), on_result)
 
 
 class _Job:
@@ -203,7 +198,7 @@ class _Job:
     def run(self, path: Path, folder: Path | None, force: bool, report: Callable[[float], None]) -> DiarizeResult:
         made = {"format_version": _FORMAT_VERSION, "source": source_of(path), "settings": self._settings}
         if folder is not None and self._settings is not None and not force:
-            done = _resumed(path, folder, made)
+            done = earlier_result(DiarizeResult, path, folder, RECORD, made, _FILES)
             if done is not None:
                 return done
         number = None if self._speakers == "auto" else self._speakers
@@ -224,7 +219,7 @@ class _Job:
         with folder_aside(folder) as aside:
             write_rttm(aside / RTTM, {path.stem: result.turns})
             write_record(aside / RECORD, {**made, **facts})
-        return dataclasses.replace(result, files=_files(folder))
+        return dataclasses.replace(result, files=tuple(os.fspath(folder / name) for name in _FILES))
 
 
 def _warnings(found: int, wanted: int | None) -> tuple[str, ...]:
@@ -233,10 +228,6 @@ def _warnings(found: int, wanted: int | None) -> tuple[str, ...]:
     if wanted is not None and found < wanted:
         return (f"only {found} of {wanted} speakers were found",)
     return ()
-
-
-def _files(folder: Path) -> tuple[str, ...]:
-    return tuple(os.fspath(folder / name) for name in (RTTM, RECORD))
 
 
 def _true_turns(truth: dict[str, list[SpeakerTurn]], path: Path, reference: StrPath | None) -> Sequence[SpeakerTurn]:
@@ -249,16 +240,3 @@ def _true_turns(truth: dict[str, list[SpeakerTurn]], path: Path, reference: StrP
             f"it has {there}"
         )
     return truth[name]
-
-
-def _resumed(path: Path, folder: Path, made: dict[str, Any]) -> DiarizeResult | None:
-    """Give the result of an earlier call, if it was made from this file with these settings and is still there."""
-    record = read_record(folder, RECORD) or {}
-    if any(record.get(name) != value for name, value in made.items()) or not (folder / RTTM).is_file():
-        return None
-    try:
-        turns = tuple(SpeakerTurn(**turn) for turn in record["turns"])
-        result = TypeAdapter(DiarizeResult).validate_python({**record, "input": os.fspath(path), "turns": turns})
-    except (ValidationError, KeyError, TypeError):
-        return None
-    return dataclasses.replace(result, files=_files(folder), resumed=True)

@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from auriscope.speaker.embedder import Embedder
 from auriscope.verbs.batch import (
     Progress,
     ProgressCallback,
     StrPath,
+    collected,
     each,
+    earlier_result,
     expand_inputs,
     folder_aside,
-    read_record,
     result_folders,
     source_of,
     write_record,
@@ -104,7 +103,7 @@ def embed(
         source, folder = source_of(path), folders[index]
         made = {"format_version": _FORMAT_VERSION, "source": source, "settings": settings}
         if folder is not None and settings is not None and not force:
-            done = _resumed(path, folder, made)
+            done = earlier_result(EmbedResult, path, folder, RECORD, made, [RECORD])
             if done is not None:
                 return done
 
@@ -128,21 +127,4 @@ def embed(
             write_record(aside / RECORD, {**made, **facts})
         return dataclasses.replace(result, files=(os.fspath(folder / RECORD),))
 
-    results = []
-    for result in each(paths, work, lambda path, line: EmbedResult(os.fspath(path), error=line)):
-        results.append(result)
-        if on_result is not None:
-            on_result(result)
-    return results
-
-
-def _resumed(path: Path, folder: Path, made: dict[str, Any]) -> EmbedResult | None:
-    """Give the result of an earlier call, if it was made from this file with these settings and is still there."""
-    record = read_record(folder, RECORD) or {}
-    if any(record.get(name) != value for name, value in made.items()):
-        return None
-    try:
-        result = TypeAdapter(EmbedResult).validate_python({**record, "input": os.fspath(path)})
-    except ValidationError:
-        return None
-    return dataclasses.replace(result, files=(os.fspath(folder / RECORD),), resumed=True)
+    return collected(each(paths, work, lambda path, line: EmbedResult(os.fspath(path), error=line)), on_result)

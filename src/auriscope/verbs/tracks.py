@@ -27,6 +27,7 @@ from auriscope.verbs.batch import (
     Progress,
     ProgressCallback,
     StrPath,
+    collected,
     each,
     expand_inputs,
     folder_aside,
@@ -305,12 +306,7 @@ def run_batch(
         report("done", 1.0)
         return result
 
-    results = []
-    for result in each(paths, work, lambda path, line: job.result(input=os.fspath(path), error=line)):
-        results.append(result)
-        if on_result is not None:
-            on_result(result)
-    return results
+    return collected(each(paths, work, lambda path, line: job.result(input=os.fspath(path), error=line)), on_result)
 
 
 def _metered(blocks: Iterable[Array], meter: LevelMeter) -> Iterator[Array]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 
 from auriscope.errors import AuriscopeError
 from auriscope.recognition.decoding import DecodingOptions
@@ -26,10 +25,11 @@ from auriscope.verbs.batch import (
     Progress,
     ProgressCallback,
     StrPath,
+    collected,
     each,
+    earlier_result,
     expand_inputs,
     folder_aside,
-    read_record,
     result_folders,
     source_of,
     write_record,
@@ -155,12 +155,7 @@ def transcribe(
         found = _by_processes(tasks, settings, min(workers, len(tasks)), progress)
     else:
         found = _one_by_one(tasks, transcriber, progress)
-    results = []
-    for result in found:
-        results.append(result)
-        if on_result is not None:
-            on_result(result)
-    return results
+    return collected(found, on_result)
 
 
 @dataclass(frozen=True)
@@ -186,9 +181,11 @@ class _Task:
         return result
 
     def _run(self, transcriber: Transcriber, report: Callable[[float], None] | None) -> TranscribeResult:
-        source, settings = source_of(self.path), transcriber.identity
+        settings = transcriber.identity
+        made = {"format_version": _FORMAT_VERSION, "source": source_of(self.path), "settings": settings}
         if self.folder is not None and settings is not None and not self.force:
-            done = self._resumed(self.folder, source, settings)
+            names = [NAMES[name] for name in self.written]
+            done = earlier_result(TranscribeResult, self.path, self.folder, RECORD, made, names)
             if done is not None:
                 return done
         found = transcriber.read(self.path, on_progress=report)
@@ -203,11 +200,9 @@ class _Task:
             speech_seconds=round(found.speech_seconds, 3),
             warnings=found.warnings,
         )
-        return result if self.folder is None else self._write(result, self.folder, source, settings)
+        return result if self.folder is None else self._write(result, self.folder, made)
 
-    def _write(
-        self, result: TranscribeResult, folder: Path, source: dict[str, Any], settings: dict[str, Any] | None
-    ) -> TranscribeResult:
+    def _write(self, result: TranscribeResult, folder: Path, made: dict[str, Any]) -> TranscribeResult:
         texts: dict[Format, Callable[[], str]] = {
             "txt": lambda: paragraphs(result.words),
             "srt": lambda: srt(result.words),
@@ -218,24 +213,8 @@ class _Task:
                 if name in texts:
                     (aside / NAMES[name]).write_text(texts[name](), encoding="utf-8")
             facts = {key: value for key, value in result.to_dict().items() if key not in {"files", "resumed"}}
-            record = {"format_version": _FORMAT_VERSION, "source": source, "settings": settings}
-            write_record(aside / RECORD, {**record, **facts})
+            write_record(aside / RECORD, {**made, **facts})
         return dataclasses.replace(result, files=tuple(os.fspath(folder / NAMES[name]) for name in self.written))
-
-    def _resumed(self, folder: Path, source: dict[str, Any], settings: dict[str, Any]) -> TranscribeResult | None:
-        """Give the result of an earlier call, if it was made from this file with these settings and is still there."""
-        record = read_record(folder, RECORD) or {}
-        made = {"format_version": _FORMAT_VERSION, "source": source, "settings": settings}
-        if any(record.get(name) != value for name, value in made.items()):
-            return None
-        names = [NAMES[name] for name in self.written]
-        if not all((folder / name).is_file() for name in names):
-            return None
-        try:
-            result = TypeAdapter(TranscribeResult).validate_python({**record, "input": os.fspath(self.path)})
-        except ValidationError:
-            return None
-        return dataclasses.replace(result, files=tuple(os.fspath(folder / name) for name in names), resumed=True)
 
 
 def _one_by_one(
