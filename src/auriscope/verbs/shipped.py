@@ -237,7 +237,8 @@ def _ship(
         attributions=tuple(dict.fromkeys(shipped.attributions[name] for name in corpora)),
         command=f"auriscope train {path.as_posix()}",
         seed=recipe.seed,
-        audio_hours=round(before + float(facts["hours_of_audio"]), 2),
+        # A run whose batches do not say how long they last knows nothing of hours.
+        audio_hours=round(before + float(facts["hours_of_audio"]), 2) or None,
         metrics={key: round(value, 3) for key, value in figures.items()},
         curve=CURVE,
         limits=model.limits,
@@ -255,7 +256,7 @@ def _corpora(recipe: Recipe) -> list[str]:
     mixing = recipe.data.get("mixing", recipe.data)
     found = list(mixing["corpora"])
     # Mixtures are noisy and reverberant unless a recipe says otherwise; speech by itself is augmented if it says so.
-    alone = recipe.task in ("recognition", "speaker")
+    alone = recipe.task in ("recognition", "speaker", "synthesis")
     around = mixing.get("augmentation", {}) if alone else mixing
     usual = 0.0 if alone else 1.0
     if around.get("noise_probability", usual) > 0:
