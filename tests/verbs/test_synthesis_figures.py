@@ -130,9 +130,14 @@ def test_a_voice_ships(tmp_path: Path) -> None:
     (tmp_path / "recipes/any.yaml").write_text(_recipe())
     torch.manual_seed(0)
     weights = build_model(read_recipe(tmp_path / "recipes/any.yaml")).state_dict()
+    # It stops at once, with too little said to tell a voice.
+    weights["stop.bias"] += 9.0
     save_weights(place.runs / "any/best.safetensors", weights, {"step": 3, "hours_of_audio": 0.0})
+    (place.runs / "any/recipe.yaml").write_text("init_from: runs/other/model\n")
     assert improve(0, place) == ["synthesis/tacotron2.any"]
     card = ModelCard.read(place.weights / "synthesis/tacotron2.any")
     assert (card.data, card.attributions, card.audio_hours) == (("mini",), ("made here",), None)
+    assert card.command == f"auriscope train {tmp_path}/recipes/any.yaml init_from=runs/other/model"
+    assert (card.metrics["attention_ok_percent mini test"], card.metrics["voice_similarity mini test"]) == (0.0, 0.0)
     assert {"attention_ok_percent mini valid", "character_error_gap mini test"} <= set(card.metrics)
     assert load(place.weights / "synthesis/tacotron2.any").config.voice_model == "speaker/ecapa.mini"

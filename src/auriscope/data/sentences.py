@@ -55,7 +55,7 @@ class SentenceSet:
         folder: Path | None = None,
     ) -> None:
         where = {"prepared": name} if is_prepared(name) else {"corpora": (name,)}
-        config = SpeechPairsConfig(sample_rate=sample_rate, **where)  # type: ignore[arg-type]
+        config = SpeechPairsConfig(sample_rate=sample_rate, **where)
         self.name, self.split, self.sample_rate = name, split, sample_rate
         self._listed, stores = listed_speech(config, split, root, folder)
         self._pool = ClipPool(stores)

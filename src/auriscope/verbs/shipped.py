@@ -235,7 +235,7 @@ def _ship(
         licence=model.licence or shipped.licence,
         data=tuple(corpora),
         attributions=tuple(dict.fromkeys(shipped.attributions[name] for name in corpora)),
-        command=f"auriscope train {path.as_posix()}",
+        command=_command(path, run),
         seed=recipe.seed,
         # A run whose batches do not say how long they last knows nothing of hours.
         audio_hours=round(before + float(facts["hours_of_audio"]), 2) or None,
@@ -249,6 +249,17 @@ def _ship(
     for drawn, kept in (("curves.png", CURVE), ("valid.csv", "curve.csv")):
         if (run / drawn).exists():
             shutil.copyfile(run / drawn, folder / kept)
+
+
+def _command(path: Path, run: Path) -> str:
+    """The line that trains a model again, with the other run's weights that its own run began with, if any."""
+    command = f"auriscope train {path.as_posix()}"
+    if (run / "recipe.yaml").exists():
+        begun: Any = OmegaConf.to_container(OmegaConf.load(run / "recipe.yaml"))
+        # What began with the shipped weights names their absolute folder, and goes on by the same recipe.
+        if begun.get("init_from") and not Path(begun["init_from"]).is_absolute():
+            command += f" init_from={begun['init_from']}"
+    return command
 
 
 def _corpora(recipe: Recipe) -> list[str]:

@@ -28,7 +28,9 @@ def synthesis_figures(
     transcriber: Transcriber | None = None,
     offline: bool | None = None,
 ) -> dict[str, Interval]:
-    """Speak sentences, each once, with the default vocoder; a model of voices in those of the people who said them.
+    """Speak sentences with the default vocoder; a model of voices in those of the people who said them.
+
+    Each is said once, and one that failed once more in parts, which replace it if they are in order.
 
     ``attention_ok_percent`` is the share that was read once from its beginning to its end at the first try.
     ``character_error_percent`` is the error of a recogniser on the speech, failed speech too,
