@@ -29,7 +29,11 @@ COMMANDS = (
     "judge",
     "transcribe",
     "align",
+    "say",
     "wer",
+    "diarize",
+    "embed",
+    "verify",
     "prepare",
     "train",
     "evaluate",
@@ -186,7 +190,8 @@ def test_models_as_json(call: Callable[..., Any]) -> None:
     found = {entry["address"]: entry for entry in outcome.objects}
     for entry in found.values():
         assert entry.keys() >= {"address", "room", "num_parameters", "sample_rate", "licence", "metrics"}
-        assert entry["num_parameters"] > 0
+        # Griffin and Lim's vocoder has nothing to learn.
+        assert entry["num_parameters"] > 0 or entry["address"] == "synthesis/griffin-lim"
         assert entry["address"].startswith(entry["room"] + "/")
     assert round(found["separation/dprnn"]["num_parameters"] / 1e6, 1) == 2.6
     assert {"separation/convtasnet", "separation/sepformer", "quality/sisnr"} <= set(found)

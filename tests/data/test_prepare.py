@@ -209,7 +209,7 @@ def test_the_folder_is_named_after_corpus_and_condition(
     assert set(LAYOUTS) == {
         "wsj0-2mix", "wsj0-3mix", "wham", "whamr", "libri2mix", "libri3mix", "voicebank-demand", "musdb18",
         "librispeech", "commonvoice", "ljspeech", "libritts", "vctk", "voxceleb1", "voxceleb2", "cryceleb",
-        "ami",
+        "ami", "espeak",
     }  # fmt: skip
 
 

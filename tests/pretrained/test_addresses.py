@@ -160,7 +160,7 @@ def test_a_hub_address_downloads_our_files_only(shipped: Path, model: Model, mon
     monkeypatch.delenv("AURISCOPE_OFFLINE", raising=False)
     assert load("hf://owner/name").config == model.config
     assert load("hf://owner/na.me-2@v1.0", offline=True).config == model.config
-    files = ["config.json", "model.safetensors", "README.md", "card.json"]
+    files = ["config.json", "model.safetensors", "README.md", "card.json", "calibration.json"]
     assert hub.calls == [
         ("owner/name", {"revision": None, "allow_patterns": files, "local_files_only": False}),
         ("owner/na.me-2", {"revision": "v1.0", "allow_patterns": files, "local_files_only": True}),

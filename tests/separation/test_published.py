@@ -157,7 +157,7 @@ def test_files_of_none_of_them(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"model\.pth: a model is a folder"):
         load(tmp_path / "model.pth")
     # Another kind of model in the same layout.
-    (tmp_path / "hyperparams.yaml").write_text("modules: {embedding_model: !new:some.ECAPA {}}")
+    (tmp_path / "hyperparams.yaml").write_text("modules: {classifier: !new:some.Classifier {}}")
     with pytest.raises(CheckpointError, match="no files of another toolkit that are known"):
         load(tmp_path)
 

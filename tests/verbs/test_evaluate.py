@@ -96,7 +96,7 @@ class Items(EvaluationSet):
 
 @pytest.fixture
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
-    other = types.SimpleNamespace(name="speaker/other")
+    other = types.SimpleNamespace(name="classification/other")
     models = {"leaky": Leaky(), "judge": Judge(), "other": other, "alternating": Alternating()}
     monkeypatch.setattr(module, "load", lambda address, offline=None: models[address])
     sets = {"two": Items(), "three": Items(3)}
@@ -181,7 +181,7 @@ def test_a_count_head_gets_its_share_of_right_answers() -> None:
     ("arguments", "options", "words"),
     [
         (("leaky", "three"), {}, "3 talkers"),
-        (("other", "two"), {}, "separation or quality"),
+        (("other", "two"), {}, "separation, quality"),
         (("judge", "two"), {}, "--separator"),
         (("leaky", "two"), {"separators": ["leaky"]}, "quality models only"),
         (("judge", "two"), {"separators": ["alternating"]}, "alternating counts talkers and does not separate"),
