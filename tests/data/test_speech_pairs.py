@@ -32,7 +32,8 @@ def test_an_epoch_has_every_utterance_once_with_its_mel(corpora: Path) -> None:
     found: Counter[str] = Counter()
     for index in range(6):
         batch = pairs.batch(index)
-        assert set(batch) == {"text", "mel", "frame_lengths", "id"}
+        assert set(batch) == {"text", "mel", "frame_lengths", "lengths", "id"}
+        assert batch["lengths"].tolist() == [256 * frames for frames in batch["frame_lengths"].tolist()]
         assert set(batch["text"]) == {"anything, really"}
         assert batch["frame_lengths"].tolist() == [MEL_16K.num_frames(48_000)] * len(batch["id"])
         found.update(batch["id"])

@@ -27,7 +27,7 @@ def evaluate(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="Address of a separation, quality or speaker model, or of a recogniser.",
+            help="Address of a separation, quality or speaker model, of a recogniser or of a synthesiser.",
             show_default=False,
         ),
     ],
@@ -36,8 +36,8 @@ def evaluate(
         typer.Argument(
             metavar="SET",
             help="Evaluation sets, such as libri2mix-mini-clean, or prepared folders; for a recogniser corpora with "
-            "texts, or digits, also corrupted, such as libri_eval50_flac-noisy-reverb; for a speaker model trials, "
-            "such as libri-halves.",
+            "texts, or digits, also corrupted, such as libri_eval50_flac-noisy-reverb; for a synthesiser corpora with "
+            "texts; for a speaker model trials, such as libri-halves.",
             show_default=False,
         ),
     ],
@@ -60,7 +60,8 @@ def evaluate(
 
     The sets need the corpora, in the folder that AURISCOPE_CORPORA names. Separation models get SI-SNR, SI-SNRi and
     SDRi, or of stems the SDR of each, quality models their correlation with the true SI-SNR, recognisers word and
-    character error, and speaker models the equal error rate.
+    character error, speaker models the equal error rate, and synthesisers the share of sentences whose attention is in
+    order, and what a recogniser hears.
     """
     use_threads(threads)
     from auriscope.verbs.evaluate import evaluate as run
@@ -90,7 +91,11 @@ def evaluate(
         if json:
             emit(_flat(result))
         else:
-            kinds = {"word_error_percent": "utterances", "eer_percent": "trials"}
+            kinds = {
+                "word_error_percent": "utterances",
+                "eer_percent": "trials",
+                "attention_ok_percent": "sentences",
+            }
             what = next((kind for figure, kind in kinds.items() if figure in result.figures), "mixtures")
             say(f"{printable(result.set)} ({result.split}, {result.num_mixtures} {what})")
             width = max(24, 2 + max(map(len, result.figures)))

@@ -98,7 +98,7 @@ class SpeechPairs:
             )
         self.config, self.mel, self.seed, self.num_threads = config, mel, seed, num_threads
         self._embed = embed
-        listed, stores = _listed(config, split, root, folder)
+        listed, stores = listed_speech(config, split, root, folder)
         self._pool = ClipPool(stores)
         self._names = [f"{entry.corpus}/{entry.name}" for entry in listed]
         self._speakers = [entry.speaker for entry in listed]
@@ -145,8 +145,9 @@ class SpeechPairs:
     def pairs(self, clips: Sequence[int] | NDArray[np.int64], rng: np.random.Generator) -> dict[str, Any]:
         """Put clips side by side: ``text``, ``mel`` (batch, frames, mels), ``frame_lengths`` (batch,) and ``id``.
 
-        Behind the ends the mels are at their floor. With several voices there is ``voice`` (batch, dim) too: the
-        embedding of another clip of the speaker, or of a piece of the same one where there is no other.
+        ``lengths`` (batch,) is how many samples the frames are of. Behind the ends the mels are at their floor. With
+        several voices there is ``voice`` (batch, dim) too: the embedding of another clip of the speaker, or of a piece
+        of the same one where there is no other.
         """
         mels = [self._mel(int(clip)) for clip in clips]
         lengths = torch.tensor([len(each) for each in mels])
@@ -157,6 +158,7 @@ class SpeechPairs:
             "text": [self._texts[clip] for clip in clips],
             "mel": mel,
             "frame_lengths": lengths,
+            "lengths": lengths * self.mel.hop_length,
             "id": [self._names[clip] for clip in clips],
         }
         if self._embed is not None:
@@ -212,9 +214,10 @@ def levelled(waveform: FloatArray, sample_rate: int, level_dbfs: float) -> Float
     return waveform * np.float32(gain)
 
 
-def _listed(
-    config: SpeechPairsConfig, split: str, root: Path | None, folder: Path | None
+def listed_speech(
+    config: SpeechPairsConfig, split: str, root: Path | None = None, folder: Path | None = None
 ) -> tuple[list[Utterance], list[ClipStore]]:
+    """List the utterances of a split, used or not, and open the stores of their sound, in the same order."""
     if config.prepared is not None:
         return open_speech(config.prepared, split, sample_rate=config.sample_rate)
     listed: list[Utterance] = []

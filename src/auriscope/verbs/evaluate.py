@@ -15,6 +15,7 @@ from torch import Tensor
 from auriscope.data.evaluation import evaluation_set
 from auriscope.data.items import EvaluationItem, EvaluationSet
 from auriscope.data.prepared_set import PreparedSet
+from auriscope.data.sentences import SentenceSet
 from auriscope.data.transcribed import spoken_set
 from auriscope.data.voices import trials
 from auriscope.errors import AuriscopeError
@@ -30,11 +31,13 @@ from auriscope.separation.long import LongConfig, separate_waveform
 from auriscope.separation.task import OwnMetrics
 from auriscope.signal.resampling import resample
 from auriscope.speaker.embedder import Embedder
+from auriscope.synthesis.synthesizer import Synthesizer
 from auriscope.verbs.defaults import require_separator
 from auriscope.verbs.language_models import open_language_model, with_language_model
 from auriscope.verbs.recognition_figures import recognition_figures
 from auriscope.verbs.speaker_figures import speaker_figures
 from auriscope.verbs.stems import stem_figures
+from auriscope.verbs.synthesis_figures import synthesis_figures
 
 OnProgress = Callable[[float], None]
 _NUM_RESAMPLES = 2000
@@ -52,9 +55,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Figures of one model on one set, of ``num_mixtures`` mixtures, utterances or trials; units are in their names.
+    """Figures of one model on one set, of ``num_mixtures`` mixtures, utterances, sentences or trials.
 
-    ``separators`` are what made the tracks that a quality model judged, empty for a separation model.
+    Units are in the figures' names. ``separators`` are what made the tracks that a quality model judged, empty for a
+    separation model.
     """
 
     set: str
@@ -88,15 +92,18 @@ def evaluate(
     all of them, the mean absolute error and the mean error in dB. A recogniser transcribes a set of utterances, and
     gets word and character error in per cent (:func:`~auriscope.verbs.recognition_figures.recognition_figures`); a
     speaker model verifies trials, and gets the equal error rate
-    (:func:`~auriscope.verbs.speaker_figures.speaker_figures`).
+    (:func:`~auriscope.verbs.speaker_figures.speaker_figures`). A synthesiser speaks what people said, and gets the
+    share of sentences whose attention is in order, and what a recogniser hears beside the real recordings
+    (:func:`~auriscope.verbs.synthesis_figures.synthesis_figures`).
 
     Args:
-        model: address of a separation, quality or speaker model, or of a recogniser.
+        model: address of a separation, quality or speaker model, of a recogniser or of a synthesiser.
         set_name: an evaluation set, such as ``"libri2mix-mini-clean"``, or a folder that ``prepare`` wrote, such as
             ``"manifests/wsj0-2mix"``; its mixtures are resampled to the model's rate. For a recogniser: a corpus with
             texts or connected digits (:func:`~auriscope.data.transcribed.spoken_set`), as they are or in noise and
             rooms (:mod:`auriscope.data.spoken`), such as ``"libri_eval50_flac-noisy"``. For a speaker model: trials
-            (:mod:`auriscope.data.voices`), such as ``"libri-halves"``.
+            (:mod:`auriscope.data.voices`), such as ``"libri-halves"``. For a synthesiser: a corpus with texts, or a
+            prepared folder of transcribed speech (:class:`~auriscope.data.sentences.SentenceSet`).
         split: ``"test"`` or ``"valid"``.
         separators: addresses of the separation models for a quality model.
         decoding: how a recogniser is decoded; times of words are never looked for.
@@ -111,9 +118,10 @@ def evaluate(
     """
     network, notify = load(model, offline=offline), on_progress or _nothing
     room = network.name.split("/")[0]
-    if room not in ("separation", "quality", "recognition", "speaker"):
+    if room not in ("separation", "quality", "recognition", "speaker", "synthesis"):
         raise AuriscopeError(
-            f"{model}: is of the room {room!r}; give a separation, quality or speaker model, or a recogniser"
+            f"{model}: is of the room {room!r}; give a separation, quality or speaker model, a recogniser or a "
+            "synthesiser"
         )
     if room == "quality" and not separators:
         raise AuriscopeError(f"{model}: a quality model judges tracks; give the separation model with --separator")
@@ -126,6 +134,8 @@ def evaluate(
         return _recognized(model, network, set_name, split, options, language_model, lm_weight, offline, notify)
     if room == "speaker":
         return _verified(model, network, set_name, split, notify)
+    if room == "synthesis":
+        return _spoken(model, network, set_name, split, offline, notify)
     items = evaluation_set(set_name, split, sample_rate=network.config.sample_rate)
     if isinstance(items, PreparedSet) and items.fixed_order:
         if room == "quality":
@@ -179,6 +189,18 @@ def _verified(model: str, network: Any, set_name: str, split: str, on_progress: 
     found = trials(set_name, split, sample_rate=int(network.config.sample_rate))
     figures = {name: Figure(*ends) for name, ends in speaker_figures(network, found, on_progress).items()}
     return EvaluationResult(found.name, split, model, (), len(found.targets), figures)
+
+
+def _spoken(
+    model: str, network: Any, set_name: str, split: str, offline: bool | None, on_progress: OnProgress
+) -> EvaluationResult:
+    if not isinstance(network, Synthesizer):
+        raise AuriscopeError(f"{model}: is a vocoder and speaks no texts; give a synthesiser")
+    found = SentenceSet(set_name, split, sample_rate=int(network.config.sample_rate))
+    figures = synthesis_figures(network, found, on_progress, offline=offline)
+    return EvaluationResult(
+        found.name, split, model, (), len(found), {name: Figure(*ends) for name, ends in figures.items()}
+    )
 
 
 def _nothing(_: float) -> None:

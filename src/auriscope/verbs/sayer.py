@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -60,20 +61,23 @@ class Sayer:
         self.settings = settings
         self.config = settings.config or SpeakConfig()
         clips = [settings.voice] if isinstance(settings.voice, str | os.PathLike) else list(settings.voice or ())
-        self.clips = tuple(os.fspath(clip) for clip in clips)
         model = settings.model if settings.model is not None else default_synthesizer(voices=bool(clips))
         self.address, self.synthesizer = self._loaded(model, Synthesizer, "synthesizer")
         self.vocoder_address, self.vocoder = self._vocoder()
         check_same_mel(self.synthesizer.config.mel, self.vocoder.config.mel)
+        self.clips: tuple[str, ...] = ()
         self.voice: Tensor | None = None
         self.warnings: tuple[str, ...] = ()
-        if self.clips:
-            if not self.synthesizer.config.voice_dim:
-                raise AuriscopeError(
-                    f"{self.address} has one voice of its own; leave out --voice, or take another model"
-                )
-            self.voice, self.warnings = voice_of(self.clips, self._voice_reader())
+        if clips:
+            self.use_voice(clips)
         check_voice(self.synthesizer, self.voice)
+
+    def use_voice(self, clips: Sequence[StrPath]) -> None:
+        """Speak in the voice of clips from now on; errors as of :class:`Sayer`."""
+        if not self.synthesizer.config.voice_dim:
+            raise AuriscopeError(f"{self.address} has one voice of its own; leave out --voice, or take another model")
+        self.voice, self.warnings = voice_of(clips, self._voice_reader)
+        self.clips = tuple(os.fspath(clip) for clip in clips)
 
     @property
     def sample_rate(self) -> int:
@@ -105,6 +109,7 @@ class Sayer:
         address, vocoder = self._loaded(given, Vocoder, "vocoder")
         return address, vocoder
 
+    @cached_property
     def _voice_reader(self) -> VoiceReader:
         given = self.settings.embedder or self.synthesizer.config.voice_model
         if not given:

@@ -235,9 +235,10 @@ def _ship(
         licence=model.licence or shipped.licence,
         data=tuple(corpora),
         attributions=tuple(dict.fromkeys(shipped.attributions[name] for name in corpora)),
-        command=f"auriscope train {path.as_posix()}",
+        command=_command(path, run),
         seed=recipe.seed,
-        audio_hours=round(before + float(facts["hours_of_audio"]), 2),
+        # A run whose batches do not say how long they last knows nothing of hours.
+        audio_hours=round(before + float(facts["hours_of_audio"]), 2) or None,
         metrics={key: round(value, 3) for key, value in figures.items()},
         curve=CURVE,
         limits=model.limits,
@@ -250,12 +251,23 @@ def _ship(
             shutil.copyfile(run / drawn, folder / kept)
 
 
+def _command(path: Path, run: Path) -> str:
+    """The line that trains a model again, with the other run's weights that its own run began with, if any."""
+    command = f"auriscope train {path.as_posix()}"
+    if (run / "recipe.yaml").exists():
+        begun: Any = OmegaConf.to_container(OmegaConf.load(run / "recipe.yaml"))
+        # What began with the shipped weights names their absolute folder, and goes on by the same recipe.
+        if begun.get("init_from") and not Path(begun["init_from"]).is_absolute():
+            command += f" init_from={begun['init_from']}"
+    return command
+
+
 def _corpora(recipe: Recipe) -> list[str]:
     """What a recipe's model has heard: speech, and where there were any, noises and rooms."""
     mixing = recipe.data.get("mixing", recipe.data)
     found = list(mixing["corpora"])
     # Mixtures are noisy and reverberant unless a recipe says otherwise; speech by itself is augmented if it says so.
-    alone = recipe.task in ("recognition", "speaker")
+    alone = recipe.task in ("recognition", "speaker", "synthesis")
     around = mixing.get("augmentation", {}) if alone else mixing
     usual = 0.0 if alone else 1.0
     if around.get("noise_probability", usual) > 0:

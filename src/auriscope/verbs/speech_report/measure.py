@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auriscope.errors import AuriscopeError
+from auriscope.errors import AudioFileError, AuriscopeError
 from auriscope.pretrained import list_shipped
 from auriscope.signal.files import AudioWriter, read, write
 from auriscope.signal.outputs import StrPath, make_folder, written_aside
@@ -45,10 +45,14 @@ _REMARKS = """\
 
 @dataclass(frozen=True)
 class Prompt:
-    """A sentence to speak: ``recording`` is the file of the real voice saying it, if there is one."""
+    """A sentence to speak: ``recording`` is the file of the real voice saying it, if there is one.
+
+    ``voice`` is a clip whose voice this sentence is spoken in and compared with; None: the voice of the sayer.
+    """
 
     text: str
     recording: Path | None = None
+    voice: Path | None = None
 
 
 def speech_report(
@@ -77,15 +81,40 @@ def speech_report(
     Raises:
         AuriscopeError: there are no sentences, one cannot be spoken at all, or a file cannot be read or written.
     """
+    folder = make_folder(out)
+    report, attentions = measured_speech(
+        prompts, folder, sayer=sayer, transcriber=transcriber, voices=voices, on_progress=on_progress
+    )
+    report = dataclasses.replace(report, files=tuple(str(folder / each) for each in (PAGE, RECORD, ITEMS)))
+    write_page(report, attentions, folder / PAGE)
+    _write_items(report, folder / ITEMS)
+    write_record(folder / RECORD, json.loads(json.dumps(report.to_dict(), allow_nan=False)))
+    return report
+
+
+def measured_speech(
+    prompts: Sequence[Prompt],
+    folder: Path,
+    *,
+    sayer: Sayer,
+    transcriber: Transcriber | None = None,
+    voices: VoiceReader | None = None,
+    on_progress: Callable[[str, float], None] | None = None,
+) -> tuple[SpeechReport, list[list[FloatArray]]]:
+    """Do the work of :func:`speech_report`: only the sounds are written, into a folder that exists.
+
+    Gives the report, and the attentions (frames, tokens) of the parts of each sentence.
+    """
     if not prompts:
         raise AuriscopeError("a report needs at least one sentence")
-    folder = make_folder(out)
     sayer.config = dataclasses.replace(sayer.config, keep_failed=True)
     real = None if voices is None else _real_voice(prompts, sayer, voices)
     items, attentions, warnings = [], [], list(sayer.warnings)
     for number, prompt in enumerate(prompts):
         if on_progress is not None:
             on_progress(prompt.text[:40], number / len(prompts))
+        if prompt.voice is not None:
+            sayer.use_voice([prompt.voice])
         prepared = sayer.prepare(prompt.text)
         name = f"{number + 1:03d}"
         item, attention = _spoken(name, prompt, prepared, sayer, folder)
@@ -97,19 +126,15 @@ def speech_report(
         folder=str(folder),
         model=sayer.address,
         vocoder=sayer.vocoder_address,
-        voice=sayer.clips,
+        voice=tuple(dict.fromkeys(str(prompt.voice) for prompt in prompts if prompt.voice)) or sayer.clips,
         seed=sayer.config.seed,
         sample_rate=sayer.sample_rate,
         recognizer=None if transcriber is None else transcriber.address,
         embedder=None if voices is None else voices.address,
         items=tuple(items),
-        files=tuple(str(folder / each) for each in (PAGE, RECORD, ITEMS)),
         warnings=tuple(warnings),
     )
-    write_page(report, attentions, folder / PAGE)
-    _write_items(report, folder / ITEMS)
-    write_record(folder / RECORD, json.loads(json.dumps(report.to_dict(), allow_nan=False)))
-    return report
+    return report, attentions
 
 
 def _spoken(
@@ -159,11 +184,24 @@ def _measured(
         found["heard"] = transcriber.read(folder / item.sound).text
         if prompt.recording is not None:
             found["recording_heard"] = transcriber.read(prompt.recording).text
-    if voices is not None and real is not None:
-        found["similarity"] = float(real.centre @ voices.read(folder / item.sound).embedding)
+    if voices is not None and prompt.voice is not None:
+        target = voices.read(prompt.voice).embedding
+        found["similarity"] = _likeness(target, folder / item.sound, voices)
+        if prompt.recording is not None and prompt.recording != prompt.voice:
+            found["recording_similarity"] = _likeness(target, prompt.recording, voices)
+    elif voices is not None and real is not None:
+        found["similarity"] = _likeness(real.centre, folder / item.sound, voices)
         if prompt.recording is not None and len(real.each) > 1:
             found["recording_similarity"] = real.without(number)
     return dataclasses.replace(item, **found)
+
+
+def _likeness(target: FloatArray, sound: Path, voices: VoiceReader) -> float:
+    """The score of a sound with a voice; 0, a stranger's, where too little is said to tell."""
+    try:
+        return float(target @ voices.read(sound).embedding)
+    except AudioFileError:
+        return 0.0
 
 
 @dataclass(frozen=True)
@@ -183,7 +221,7 @@ def _real_voice(prompts: Sequence[Prompt], sayer: Sayer, voices: VoiceReader) ->
     each = {
         number: voices.read(prompt.recording).embedding
         for number, prompt in enumerate(prompts)
-        if prompt.recording is not None
+        if prompt.recording is not None and prompt.voice is None
     }
     known = [voices.read(clip).embedding for clip in sayer.clips] or list(each.values())
     if not known:
