@@ -73,6 +73,8 @@ class SpeechPairs:
         seed: all that is drawn follows from it.
         write: a text as the synthesiser reads it; utterances of which nothing is left are left out.
         embed: the embedding (dim,) of a voice from a clip (time,); None: the synthesiser has one voice.
+        align: places in a written text, and the seconds when they were said in a clip (time,), both in order; None:
+            nobody asks when something was said.
         split: of the corpora.
         num_threads: that make batches ahead.
         root: folder of the corpora.
@@ -87,6 +89,7 @@ class SpeechPairs:
         seed: int,
         write: Callable[[str], str] = str,
         embed: Callable[[FloatArray], Tensor] | None = None,
+        align: Callable[[FloatArray, str], Sequence[tuple[int, float]]] | None = None,
         split: str = "train",
         num_threads: int = 1,
         root: Path | None = None,
@@ -97,7 +100,7 @@ class SpeechPairs:
                 f"data is at {config.sample_rate} Hz, the mels at {mel.sample_rate} Hz: give both the same"
             )
         self.config, self.mel, self.seed, self.num_threads = config, mel, seed, num_threads
-        self._embed = embed
+        self._embed, self._align = embed, align
         listed, stores = listed_speech(config, split, root, folder)
         self._pool = ClipPool(stores)
         self._names = [f"{entry.corpus}/{entry.name}" for entry in listed]
@@ -121,6 +124,8 @@ class SpeechPairs:
         )
         self._voices: dict[tuple[int, int], Tensor] = {}
         self._embedding = Lock()
+        self._paths: dict[int, Tensor] = {}
+        self._aligning = Lock()
 
     @property
     def num_seconds(self) -> float:
@@ -147,7 +152,8 @@ class SpeechPairs:
 
         ``lengths`` (batch,) is how many samples the frames are of. Behind the ends the mels are at their floor. With
         several voices there is ``voice`` (batch, dim) too: the embedding of another clip of the speaker, or of a piece
-        of the same one where there is no other.
+        of the same one where there is no other. Where it is asked when something was said, there is ``path`` (batch,
+        frames): the place in the text that each frame is at, the end of the text being the last.
         """
         mels = [self._mel(int(clip)) for clip in clips]
         lengths = torch.tensor([len(each) for each in mels])
@@ -163,13 +169,32 @@ class SpeechPairs:
         }
         if self._embed is not None:
             made["voice"] = torch.stack([self._voice(int(clip), rng) for clip in clips])
+        if self._align is not None:
+            made["path"] = torch.zeros(mel.shape[:2])
+            for row, clip, each in zip(made["path"], clips, mels, strict=True):
+                row[: len(each)] = self._path(int(clip), len(each))
         return made
 
+    def _read(self, clip: int) -> FloatArray:
+        waveform, config = self._pool.read(clip), self.config
+        if config.trim_db is None:
+            return waveform
+        return trimmed(waveform, config.sample_rate, config.trim_db, config.margin_seconds)
+
+    def _path(self, clip: int, num_frames: int) -> Tensor:
+        with self._aligning:
+            if clip not in self._paths:
+                assert self._align is not None
+                text = self._texts[clip]
+                ends = (0, 0.0), (len(text), num_frames * self.mel.frame_seconds)
+                found = [ends[0], *self._align(self._read(clip), text), ends[1]]
+                places, seconds = zip(*found, strict=True)
+                frames = (np.arange(num_frames) + 0.5) * self.mel.frame_seconds
+                self._paths[clip] = torch.from_numpy(np.interp(frames, seconds, places)).float()
+            return self._paths[clip]
+
     def _mel(self, clip: int) -> Tensor:
-        waveform = self._pool.read(clip)
-        config = self.config
-        if config.trim_db is not None:
-            waveform = trimmed(waveform, config.sample_rate, config.trim_db, config.margin_seconds)
+        waveform, config = self._read(clip), self.config
         if config.level_dbfs is not None:
             waveform = levelled(waveform, config.sample_rate, config.level_dbfs)
         return speech_mel(torch.from_numpy(np.ascontiguousarray(waveform))[None], self.mel)[0]

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from auriscope.pretrained.model import Model
+from auriscope.recognition.alignment import ctc_align
 from auriscope.text.tokenizer import Tokenizer, TokenKind
 
 if TYPE_CHECKING:
@@ -116,6 +117,36 @@ class Recognizer(Model):
             raise NotImplementedError(f"{self.name} has no CTC")
         logits: Tensor = self.head(encoded.states)
         return logits
+
+    @torch.no_grad()
+    def letter_times(self, waveform: Tensor, text: str) -> list[tuple[int, float]]:
+        """When the letters of a text were said in a waveform (time,), by the likeliest path of CTC.
+
+        Gives the place in ``text`` of each letter that the tokens can write, large or small, and the second of its
+        middle, in order; nothing where there are none, or they do not fit into the waveform. ``ValueError`` for a model
+        whose tokens are no letters.
+        """
+        if self.config.token_kind != "characters":
+            raise ValueError(f"{self.name} writes {self.config.token_kind}, not letters")
+        numbers = {token: number for number, token in enumerate(self.tokenizer.tokens) if len(token) == 1}
+        found = [(place, numbers.get(sign, numbers.get(sign.swapcase()))) for place, sign in enumerate(text)]
+        letters = [(place, number) for place, number in found if number is not None and text[place] != " "]
+        if not letters:
+            return []
+        encoded = self.encode(waveform[None])
+        log_probs = self.ctc_logits(encoded).float().log_softmax(-1)
+        # The spaces are heard, too, but a pause is no place to be at.
+        said = [(place, number) for place, number in found if number is not None]
+        tokens = torch.tensor([[number for _, number in said]], device=log_probs.device)
+        blank = self.tokenizer.blank_id
+        assert blank is not None
+        (spans,) = ctc_align(log_probs, tokens, blank_id=blank).spans
+        middle = encoded.frame_seconds / 2.0
+        return [
+            (place, (span.first_frame + span.end_frame) * middle)
+            for (place, _), span in zip(said, spans, strict=bool(spans))
+            if text[place] != " "
+        ]
 
     def decoder_logits(self, encoded: Encoded, tokens: Tensor) -> Tensor:
         """Teacher forcing: logits (batch, tokens, classes) of what follows each of the tokens (batch, tokens).

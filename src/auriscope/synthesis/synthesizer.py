@@ -21,7 +21,7 @@ from auriscope.errors import AuriscopeError
 from auriscope.nn.masks import length_mask
 from auriscope.pretrained.model import Model
 from auriscope.signal.vocoding import MelConfig
-from auriscope.synthesis.guided import guided_attention_loss
+from auriscope.synthesis.guided import aligned_attention_loss, guided_attention_loss
 from auriscope.text.tokenizer import BLANK, EOS, Tokenizer, TokenKind
 
 Distance = Literal["squared", "absolute"]
@@ -236,13 +236,16 @@ class Synthesizer(Model):
         stop_weight: float = 5.0,
         guided_weight: float = 1.0,
         guided_width: float = 0.2,
+        paths: Tensor | None = None,
+        aligned_width: float = 2.0,
     ) -> dict[str, Tensor]:
         """Losses of what was said against ``mel`` (batch, frames, mels), each the mean over valid frames.
 
         ``mel`` is the distance of both the decoder's frames and the refined ones, in normalised units; ``stop`` the
         cross-entropy of the stop token, whose one step of every utterance counts ``stop_weight`` times (N. Li et al.,
-        arXiv 1809.08895, section 3.7); ``guided`` see :func:`~auriscope.synthesis.guided.guided_attention_loss`; and
-        ``loss`` the sum, the last one times ``guided_weight``.
+        arXiv 1809.08895, section 3.7); ``guided`` see :func:`~auriscope.synthesis.guided.guided_attention_loss` or,
+        with ``paths`` (batch, frames), :func:`~auriscope.synthesis.guided.aligned_attention_loss`; and ``loss`` the
+        sum, the last one times ``guided_weight``.
         """
         valid = length_mask(frame_lengths, mel.shape[1])
         num_frames = valid.sum()
@@ -262,7 +265,10 @@ class Synthesizer(Model):
         losses["loss"] = losses["mel"] + losses["stop"]
         if guided_weight:
             attention = spoken.attention.float()
-            losses["guided"] = guided_attention_loss(attention, token_lengths, frame_lengths, guided_width)
+            if paths is None:
+                losses["guided"] = guided_attention_loss(attention, token_lengths, frame_lengths, guided_width)
+            else:
+                losses["guided"] = aligned_attention_loss(attention, paths, frame_lengths, aligned_width)
             losses["loss"] = losses["loss"] + guided_weight * losses["guided"]
         return losses
 

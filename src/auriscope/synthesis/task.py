@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,8 @@ class SynthesisOptions:
     """What a recipe may say about the losses, see :meth:`~auriscope.synthesis.synthesizer.Synthesizer.losses`.
 
     ``guided_width`` is g of guided attention. The attention is guided in the first ``guided_batches``; None: always.
+    With an ``aligner``, the address of a recogniser of letters with CTC, it is guided to the letters that this one hears
+    in each frame, ``aligned_width`` of them wide, and not along the diagonal.
     """
 
     distance: Distance = "squared"
@@ -40,6 +42,8 @@ class SynthesisOptions:
     guided_weight: float = 1.0
     guided_width: float = 0.2
     guided_batches: int | None = None
+    aligner: str = ""
+    aligned_width: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,8 @@ class SynthesisTask(nn.Module):
             stop_weight=options.stop_weight,
             guided_weight=options.guided_weight if guided else 0.0,
             guided_width=options.guided_width,
+            paths=batch.get("path"),
+            aligned_width=options.aligned_width,
         )
         return losses
 
@@ -135,9 +141,13 @@ def build(recipe: Recipe) -> tuple[Any, Any, Iterable[Batch]]:
             measured[name] = value
     if validation.corpora is not None and validation.prepared is None:
         measured.pop("prepared", None)
+    options = parse(SynthesisOptions, recipe.task_options, "task_options")
+    align = aligner(options.aligner, model)
     write, embed = writer(model), voice_of(config.voice_model, config.voice_dim, config.sample_rate)
     num_threads = min(4, max(1, (os.cpu_count() or 2) - 1))
-    batches = SpeechPairs(data, config.mel, seed=recipe.seed, write=write, embed=embed, num_threads=num_threads)
+    batches = SpeechPairs(
+        data, config.mel, seed=recipe.seed, write=write, embed=embed, align=align, num_threads=num_threads
+    )
     heard = SpeechPairs(
         parse(SpeechPairsConfig, measured, "validation"),
         config.mel,
@@ -146,7 +156,7 @@ def build(recipe: Recipe) -> tuple[Any, Any, Iterable[Batch]]:
         embed=embed,
         split=validation.split,
     )
-    task = SynthesisTask(model, parse(SynthesisOptions, recipe.task_options, "task_options"))
+    task = SynthesisTask(model, options)
     return task, batches, heard.fixed(validation.batch_size, validation.max_items)
 
 
@@ -182,9 +192,36 @@ def voice_of(address: str, voice_dim: int, sample_rate: int) -> Callable[[NDArra
     rate = int(embedder.config.sample_rate)
 
     def embed(waveform: NDArray[np.float32]) -> Tensor:
-        clip = waveform if rate == sample_rate else soxr.resample(waveform, sample_rate, rate)
         with torch.no_grad():
-            embedding: Tensor = embedder.embed(torch.from_numpy(np.ascontiguousarray(clip))[None])[0]
+            embedding: Tensor = embedder.embed(_at(rate, waveform, sample_rate)[None])[0]
         return embedding
 
     return embed
+
+
+def aligner(
+    address: str, model: Synthesizer
+) -> Callable[[NDArray[np.float32], str], Sequence[tuple[int, float]]] | None:
+    """What tells when the letters of a text were said in a clip (time,), by the recogniser at ``address``; "": None.
+
+    ``RecipeError`` where that is no recogniser of letters, or the synthesiser does not read letters one by one.
+    """
+    if not address:
+        return None
+    if alphabet(model) is None or model.config.token_kind != "characters":
+        raise RecipeError("task_options.aligner: only letters can be aligned, and the model reads something else")
+    recognizer: Any = load(address)
+    if not getattr(recognizer, "has_ctc", False) or recognizer.config.token_kind != "characters":
+        raise RecipeError(f"task_options.aligner: {address} is no recogniser of letters with CTC")
+    rate, sample_rate = int(recognizer.config.sample_rate), model.config.sample_rate
+
+    def align(waveform: NDArray[np.float32], text: str) -> Sequence[tuple[int, float]]:
+        times: list[tuple[int, float]] = recognizer.letter_times(_at(rate, waveform, sample_rate), text)
+        return times
+
+    return align
+
+
+def _at(rate: int, waveform: NDArray[np.float32], sample_rate: int) -> Tensor:
+    resampled = waveform if rate == sample_rate else soxr.resample(waveform, sample_rate, rate)
+    return torch.from_numpy(np.ascontiguousarray(resampled))
