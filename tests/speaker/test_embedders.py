@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from auriscope.errors import AuriscopeError, CheckpointError
+from auriscope.nn.pooling import AttentiveStatisticsPooling, StatisticsPooling
+from auriscope.nn.tdnn import TDNN, FrameNorm
 from auriscope.speaker import ECAPA, Embedder, XVector
 from auriscope.speaker.ecapa import SERes2Block
-from auriscope.speaker.pooling import AttentiveStatisticsPooling, StatisticsPooling
-from auriscope.speaker.tdnn import TDNN, FrameNorm
 
 PUBLISHED: dict[str, Any] = {"sum_blocks": False, "norm_aggregated": True, "norm_embedding": False}
 VARIANTS: list[tuple[type[Embedder], dict[str, Any]]] = [

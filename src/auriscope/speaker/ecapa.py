@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auriscope.nn.packed import packable
+from auriscope.nn.pooling import AttentiveStatisticsPooling, valid_mean
+from auriscope.nn.tdnn import TDNN, strided
 from auriscope.speaker.embedder import Embedder, EmbedderConfig
-from auriscope.speaker.pooling import AttentiveStatisticsPooling, valid_mean
-from auriscope.speaker.tdnn import TDNN, strided
 
 _DILATIONS = (2, 3, 4)
 

@@ -10,10 +10,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from auriscope.nn.packed import packable
+from auriscope.nn.pooling import StatisticsPooling
+from auriscope.nn.tdnn import through_blocks, xvector_blocks
 from auriscope.speaker.embedder import Embedder, EmbedderConfig
-from auriscope.speaker.pooling import StatisticsPooling
-from auriscope.speaker.tdnn import TDNN, strided
 
 
 @dataclass(frozen=True)
@@ -46,33 +45,12 @@ class XVector(Embedder, name="speaker/xvector"):
 
     def __init__(self, config: XVectorConfig) -> None:
         super().__init__(config)
-        channels = config.channels
-        self.blocks = nn.ModuleList(
-            TDNN(
-                config.num_mels if index == 0 else channels,
-                config.pooled_channels if index == 4 else channels,
-                kernel_size,
-                dilation,
-                stride=config.stride if index == 0 else 1,
-                activation="leaky_relu",
-            )
-            for index, (kernel_size, dilation) in enumerate(((5, 1), (3, 2), (3, 3), (1, 1), (1, 1)))
-        )
+        self.blocks = xvector_blocks(config.num_mels, config.channels, config.pooled_channels, config.stride)
         self.pooling = StatisticsPooling()
         self.project = nn.Linear(2 * config.pooled_channels, config.dim)
 
     def encode_features(self, features: Tensor, frame_lengths: Tensor | None = None) -> Tensor:
         """Turn features (batch, frames, num_mels) into embeddings (batch, dim); None: every frame is valid."""
-        frame_lengths = self.uneven(features, frame_lengths)
-        if frame_lengths is None and not self.training and packable(features, self.project.weight):
-            for block in self.blocks:
-                features = block.quick(features)  # type: ignore[operator]  # a TDNN's
-            x = features.mT
-        else:
-            x = features.mT
-            for number, block in enumerate(self.blocks):
-                x = block(x, frame_lengths)
-                if number == 0 and frame_lengths is not None:
-                    frame_lengths = strided(frame_lengths, self.config.stride)
+        x, frame_lengths = through_blocks(self.blocks, features, self.uneven(features, frame_lengths))
         embedding: Tensor = self.project(self.pooling(x, frame_lengths))
         return embedding

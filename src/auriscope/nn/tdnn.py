@@ -6,14 +6,15 @@ after the activation, and frames mirrored at the ends, are those of SpeechBrain'
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auriscope.nn.masks import length_mask, mirror
-from auriscope.nn.packed import PackedLinear
+from auriscope.nn.packed import PackedLinear, packable
 
 
 class FrameNorm(nn.BatchNorm1d):
@@ -97,6 +98,40 @@ class TDNN(nn.Module):
         assert self.norm.running_var is not None
         scale = self.norm.weight * (self.norm.running_var + self.norm.eps).rsqrt()
         return scale, self.norm.bias - self.norm.running_mean * scale
+
+
+def xvector_blocks(num_inputs: int, channels: int, pooled_channels: int, stride: int = 1) -> nn.ModuleList:
+    """The five layers of an x-vector network, which hear 5 frames, 3 two apart, 3 three apart, and 1 frame twice.
+
+    D. Snyder et al., "X-vectors", ICASSP 2018, table 1. The first has the ``stride``, the last ``pooled_channels``.
+    """
+    return nn.ModuleList(
+        TDNN(
+            num_inputs if index == 0 else channels,
+            pooled_channels if index == 4 else channels,
+            kernel_size,
+            dilation,
+            stride=stride if index == 0 else 1,
+            activation="leaky_relu",
+        )
+        for index, (kernel_size, dilation) in enumerate(((5, 1), (3, 2), (3, 3), (1, 1), (1, 1)))
+    )
+
+
+def through_blocks(
+    blocks: Iterable[nn.Module], features: Tensor, frame_lengths: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Take features (batch, frames, channels) through layers: (batch, channels, frames), and how many are valid."""
+    layers = cast(list[TDNN], list(blocks))
+    if frame_lengths is None and not layers[0].training and packable(features, layers[0].conv.weight):
+        for layer in layers:
+            features = layer.quick(features)
+        return features.mT, None
+    x = features.mT
+    for layer in layers:
+        x = layer(x, frame_lengths)
+        frame_lengths = None if frame_lengths is None else strided(frame_lengths, layer.conv.stride[0])
+    return x, frame_lengths
 
 
 def pointwise(x: Tensor, conv: nn.Conv1d) -> Tensor:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from auriscope.nn.masks import length_mask
 from auriscope.nn.packed import PackedLinear
-from auriscope.speaker.tdnn import TDNN, pointwise
+from auriscope.nn.tdnn import TDNN, pointwise
 
 _SMALLEST_VARIANCE = 1e-12
 
