@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,8 @@ class Quirks:
     ``clean_column``: the column that names the clean recording, where ``path`` is a noisy one.
     ``offset_sample_rate``: the rate of the columns ``start`` and ``end``. ``not_noise``: labels of clips that are no
     noise to a listener to speech. ``text_of_label``: what is said in a clip of a label, where there is no text.
-    ``held_out_takes``: takes of the column ``take`` that only measure, in every split.
+    ``held_out_takes``: takes of the column ``take`` that only measure, in every split. ``recording``: a pattern for the
+    column ``source_file``, whose first group names what several clips were taken from.
     """
 
     voices: str | None = None
@@ -34,6 +36,7 @@ class Quirks:
     not_noise: frozenset[str] = frozenset()
     text_of_label: Mapping[str, str] = field(default_factory=dict)
     held_out_takes: frozenset[str] = frozenset()
+    recording: str | None = None
 
 
 _DIGIT_NAMES = ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE")
@@ -55,6 +58,10 @@ QUIRKS: dict[str, Quirks] = {
         text_of_label={str(digit): name for digit, name in enumerate(_DIGIT_NAMES)}, held_out_takes=frozenset("01234")
     ),
     "sound_events": Quirks(not_noise=frozenset({"human_voice"})),
+    # Several takes of one upload, and the drums of one kit.
+    "esc10_crying_baby": Quirks(recording=r"(\d-\d+)-[A-Z]"),
+    "sound_effects": Quirks(recording=r"(drum-samples/[^/]+)/"),
+    "real_vs_synth": Quirks(evaluation_only=True),
 }
 
 # Training responses of ``rir`` that are, sample for sample, a valid or test response under another name.
@@ -116,6 +123,17 @@ class NoiseClip(Clip):
     """A clip of environmental noise; ``label`` names its source."""
 
     label: str = ""
+
+
+@dataclass(frozen=True)
+class LabelledClip(Clip):
+    """A clip of a class: ``label`` as the corpus has it, ``group`` what it shares with others, such as a recording.
+
+    Clips of one group are not independent, and never in two splits.
+    """
+
+    label: str = ""
+    group: str = ""
 
 
 def corpora_root() -> Path:
@@ -190,6 +208,43 @@ def noise_clips(split: str, *, corpus: str = "noise", root: Path | None = None) 
         for number, entry, folder in _entries(corpus, split, root)
         if entry.label not in unwanted and not (split == "train" and "BY-SA" in entry.more.get("licence", ""))
     ]
+
+
+def labelled_clips(corpus: str, split: str, *, root: Path | None = None) -> list[LabelledClip]:
+    """List the clips of a split with their classes; errors as :func:`utterances`.
+
+    A corpus without the column ``label`` has its ``text`` in the place of it. Training clips that the manifest puts
+    under a share-alike licence are left out (:func:`noise_clips`), as are takes that only measure.
+    """
+    quirks = QUIRKS.get(corpus, Quirks())
+    if split == "train" and quirks.evaluation_only:
+        raise CorpusError(f"{corpus} is for evaluation only and must not be trained on; choose another set")
+    found = []
+    for number, entry, folder in _entries(corpus, split, root):
+        held_out = entry.more.get("take") in quirks.held_out_takes or "BY-SA" in entry.more.get("licence", "")
+        if split == "train" and held_out:
+            continue
+        label = entry.label or entry.text
+        if not label:
+            raise CorpusError(f"{folder / 'manifest.csv'}, entry {number}: a clip needs a label or a text")
+        start = (entry.start_frame or 0) / quirks.offset_sample_rate
+        found.append(
+            LabelledClip(
+                *(corpus, entry.path, folder / entry.path, split, _duration(entry, folder, number), start),
+                label=label,
+                group=f"{corpus}:{_group(entry, quirks)}",
+            )
+        )
+    return found
+
+
+def _group(entry: Entry, quirks: Quirks) -> str:
+    """What an entry shares with others of its corpus: what the manifest calls a group, or who or what was recorded."""
+    source = entry.more.get("source_file", "")
+    taken = re.match(quirks.recording, source) if quirks.recording else None
+    speaker = None if entry.speaker == UNKNOWN_SPEAKER else entry.speaker
+    named = entry.more.get("group") or entry.more.get("utterance") or speaker or (taken and taken.group(1))
+    return str(named or source or entry.path)
 
 
 def impulse_responses(split: str, *, corpus: str = "rir", root: Path | None = None) -> list[ImpulseResponse]:

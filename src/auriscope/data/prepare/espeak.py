@@ -35,7 +35,7 @@ _CHARACTERS = range(15, 121)
 """Short sentences, in which attention is found sooner."""
 _MEASURED = 40
 """Utterances of the valid and of the test split."""
-_WORDS_PER_MINUTE = (140, 160, 180)
+WORDS_PER_MINUTE = (140, 160, 180)
 TEXTS = "texts.txt"
 
 
@@ -55,11 +55,11 @@ def _find(root: Path, selection: Selection) -> Iterator[FoundUtterance]:
         split = "test" if place < _MEASURED else "valid" if place < 2 * _MEASURED else "train"
         utterances.append(FoundUtterance(split, path, text, reader, VOICES[reader][1]))
         if not (root / path).is_file():
-            jobs.append((root / path, VOICES[reader][0], _WORDS_PER_MINUTE[place % len(_WORDS_PER_MINUTE)], text))
+            jobs.append((root / path, VOICES[reader][0], WORDS_PER_MINUTE[place % len(WORDS_PER_MINUTE)], text))
     if jobs and program is None:
         raise CorpusError(f"the program {PROGRAM}, which is to speak the texts, is not installed; install {PROGRAM}")
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        list(pool.map(lambda job: _speak(str(program), *job), jobs))
+        list(pool.map(lambda job: speak(str(program), *job), jobs))
     yield from utterances
 
 
@@ -73,7 +73,8 @@ def _texts(root: Path) -> list[str]:
     return [text.lower() for _, text in lines if len(text) in _CHARACTERS]
 
 
-def _speak(program: str, path: Path, voice: str, words_per_minute: int, text: str) -> None:
+def speak(program: str, path: Path, voice: str, words_per_minute: int, text: str) -> None:
+    """Have espeak-ng write a text into a WAV file, by its own name of the voice; ``CorpusError`` where it cannot."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
