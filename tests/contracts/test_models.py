@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from auriscope.classification import ImageClassifier
 from auriscope.metrics import pit_si_snr
 from auriscope.pretrained import Model, list_architectures, load_pretrained, model_class
 from auriscope.pretrained.model import config_from_values
@@ -158,6 +159,22 @@ def _speech_loss(model: Model) -> Tensor:
     return model.losses(encoded, SAID, SAID_LENGTHS)["loss"]
 
 
+def _sounds(batch: int, time: int) -> Tensor:
+    return _voices(1, batch, time)[:, 0] + _noise(1, batch, time)
+
+
+def _images(model: Model, batch: int) -> Tensor:
+    """Images (batch, channels, height, width) in [0, 1], each with a bright bar at another height."""
+    config = model.config
+    rows = torch.arange(config.height) // 2 % BATCH == torch.arange(batch)[:, None]
+    bars = rows[:, None, :, None].expand(batch, config.channels, config.height, config.width)
+    return 0.7 * bars + _noise(7, batch, config.channels, config.height, config.width).clamp(0.0, 0.3)
+
+
+def _classes_loss(logits: Tensor) -> Tensor:
+    return torch.nn.functional.cross_entropy(logits, torch.arange(BATCH))
+
+
 def _voices_loss(model: Model) -> Tensor:
     """Cross-entropy of three voices, each to have an embedding along an axis of its own."""
     waveform = _voices(1, BATCH, 4000)[:, 0] + _noise(1, BATCH, 4000)
@@ -281,6 +298,26 @@ ADAPTERS = {
         steps=40,
         learning_rate=1e-2,
     ),
+    "classification": Adapter(
+        inputs=lambda model, batch, time: (_sounds(batch, time),),
+        shape=lambda model, batch, time: (batch, len(model.config.labels)),
+        time_axis=None,
+        objective=lambda model, stage: _classes_loss(model(_sounds(BATCH, 4000))),
+        loss=lambda model: _classes_loss(model(_sounds(BATCH, 4000))),
+        fall=0.5,  # nats
+        steps=40,
+        learning_rate=1e-2,
+    ),
+    "classification/image-cnn": Adapter(
+        inputs=lambda model, batch, time: (_images(model, batch),),
+        shape=lambda model, batch, time: (batch, len(model.config.labels)),
+        time_axis=None,
+        objective=lambda model, stage: _classes_loss(model(_images(model, BATCH))),
+        loss=lambda model: _classes_loss(model(_images(model, BATCH))),
+        fall=0.5,  # nats
+        steps=40,
+        learning_rate=1e-2,
+    ),
     "recognition, of text": Adapter(
         inputs=_text_inputs,
         shape=lambda model, batch, time: (batch, time, len(model.config.tokens)),
@@ -353,7 +390,7 @@ def test_configuration_is_plain_frozen_and_complete(model: Model) -> None:
         setattr(model.config, dataclasses.fields(cls.Config)[0].name, None)
     values = json.loads(json.dumps(dataclasses.asdict(model.config), allow_nan=False))
     assert config_from_values(cls.Config, values, cls.name) == model.config
-    assert isinstance(model, LanguageModel) or isinstance(model.config.sample_rate, int)
+    assert isinstance(model, LanguageModel | ImageClassifier) or isinstance(model.config.sample_rate, int)
     assert 0 < model.num_parameters < 50_000
 
 

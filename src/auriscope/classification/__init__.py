@@ -9,13 +9,27 @@ from auriscope.classification.classifier import (
     ImageClassifierConfig,
     SoundClassifier,
     SoundClassifierConfig,
+    SoundMaps,
 )
+from auriscope.classification.cnn import CNN, CNNConfig
+from auriscope.classification.cnn14 import CNN14Classifier, CNN14ClassifierConfig
+from auriscope.classification.imagecnn import ImageCNN, ImageCNNConfig
+from auriscope.classification.xvector import XVectorClassifier, XVectorClassifierConfig
 
 __all__ = [
+    "CNN",
+    "CNN14Classifier",
+    "CNN14ClassifierConfig",
+    "CNNConfig",
     "Classifier",
     "ClassifierConfig",
+    "ImageCNN",
+    "ImageCNNConfig",
     "ImageClassifier",
     "ImageClassifierConfig",
     "SoundClassifier",
     "SoundClassifierConfig",
+    "SoundMaps",
+    "XVectorClassifier",
+    "XVectorClassifierConfig",
 ]

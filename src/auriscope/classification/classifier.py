@@ -26,10 +26,14 @@ __all__ = [
     "ImageClassifierConfig",
     "SoundClassifier",
     "SoundClassifierConfig",
+    "SoundMaps",
 ]
 
 DIGITS = tuple("0123456789")
-LEVELS = ("peak", "speechbrain")
+# The smallest value that is told apart from silence.
+_FLOOR = 1e-10
+_DECIBELS_PER_NEPER = 10.0 / math.log(10.0)
+LEVELS = ("peak", "decibels", "log1p", "linear")
 
 
 @dataclass(frozen=True)
@@ -81,12 +85,15 @@ class SoundClassifierConfig(ClassifierConfig):
     """What a classifier of sounds hears: an STFT, and mels of its magnitude.
 
     A frame every ``hop_length`` samples sees ``window_length`` of them, transformed with ``fft_length``. ``num_mels``
-    filters lie between ``min_hz`` and ``max_hz`` (None: half the sample rate). ``level`` says how they become features:
+    triangles on the HTK scale lie between ``min_hz`` and ``max_hz`` (None: half the sample rate): "htk" ones, or
+    "symmetric" ones (:func:`~auriscope.signal.mel.symmetric_filterbank`). With ``num_mels`` 0 the bins themselves are
+    taken. ``power`` 1 weighs the magnitude, 2 its square. ``level`` says how what that gives becomes features:
 
-    - "peak": decibels of the power below the recording's loudest mel, ``range_db`` of them mapped to [0, 1]; what is
-      quieter, and silence, is 0. Neither the recording's level nor a mask that blanks something surprises a network.
-    - "speechbrain": decibels of ``power`` 1 (the magnitude) or 2 (its square), raised to ``range_db`` below the
-      loudest, as SpeechBrain's filterbank gives them for its filters.
+    - "peak": decibels below the recording's loudest value, ``range_db`` of them mapped to [0, 1]; what is quieter, and
+      silence, is 0. Neither the recording's level nor a mask that blanks something surprises a network.
+    - "decibels": decibels, raised to ``range_db`` below the recording's loudest, as SpeechBrain has them.
+    - "log1p": the logarithm of 1 plus the value.
+    - "linear": the value itself.
     """
 
     sample_rate: int = 16_000
@@ -97,6 +104,7 @@ class SoundClassifierConfig(ClassifierConfig):
     num_mels: int = 64
     min_hz: float = 50.0
     max_hz: float | None = None
+    filters: str = "htk"
     level: str = "peak"
     power: int = 2
     range_db: float = 80.0
@@ -104,11 +112,12 @@ class SoundClassifierConfig(ClassifierConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         choice(self.level, LEVELS, "level")
+        choice(self.filters, ("htk", "symmetric"), "filters")
         choice(self.window, ("hann", "hamming"), "window")
         if not 0 < 2 * self.hop_length <= self.window_length <= self.fft_length:
             raise ValueError("an STFT that can be inverted needs 0 < 2 hop_length <= window_length <= fft_length")
-        if self.sample_rate < 1000 or self.num_mels < 1 or self.range_db <= 0:
-            raise ValueError("sample_rate must be at least 1000, num_mels at least 1, and range_db above 0")
+        if self.sample_rate < 1000 or self.num_mels < 0 or self.range_db <= 0:
+            raise ValueError("sample_rate must be at least 1000, num_mels at least 0, and range_db above 0")
         if self.power not in (1, 2):
             raise ValueError(f"power must be 1 (of the magnitude) or 2, not {self.power}")
         if not 0 <= self.min_hz < (self.max_hz or self.sample_rate / 2) <= self.sample_rate / 2:
@@ -122,7 +131,7 @@ class SoundClassifier(Classifier):
     made sound by :meth:`waveform` with the phase of the recording.
     """
 
-    filters: Tensor
+    filters: Tensor | None
 
     def __init__(self, config: SoundClassifierConfig) -> None:
         super().__init__(config)
@@ -132,12 +141,12 @@ class SoundClassifier(Classifier):
             fft_length=config.fft_length,
             window=config.window,  # type: ignore[arg-type]  # the configuration checks it
         )
-        arguments = config.sample_rate, config.fft_length, config.num_mels
-        if config.level == "speechbrain":
-            filters = symmetric_filterbank(*arguments, min_hz=config.min_hz, max_hz=config.max_hz)
-        else:
-            filters = mel_filterbank(*arguments, min_hz=config.min_hz, max_hz=config.max_hz, scale="htk", norm="none")
-        self.register_buffer("filters", filters.T.contiguous(), persistent=False)
+        self.register_buffer("filters", _filters(config), persistent=False)
+
+    @property
+    def num_bins(self) -> int:
+        """How many features a frame has: mels, or bins of the STFT."""
+        return int(self.config.num_mels) or self.stft.num_frequencies
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """Number of frames (batch,) of recordings of so many samples: 1 + samples // hop_length."""
@@ -158,25 +167,31 @@ class SoundClassifier(Classifier):
         return self.stft.inverse(spectrum.mT, length)
 
     def features(self, magnitude: Tensor, frame_lengths: Tensor | None = None) -> Tensor:
-        """Features (batch, frames, num_mels) of linear magnitudes (batch, frames, bins); zeros behind valid frames."""
+        """Features (batch, frames, num_bins) of linear magnitudes (batch, frames, bins); zeros behind valid frames."""
         config = self.config
-        decibels_per_neper = 10.0 / math.log(10.0)
-        power = (magnitude if config.power == 1 else magnitude.square()) @ self.filters
-        decibels = decibels_per_neper * power.clamp_min(_FLOOR).log()
+        values = magnitude if config.power == 1 else magnitude.square()
+        if self.filters is not None:
+            values = values @ self.filters
         valid = None if frame_lengths is None else length_mask(frame_lengths, magnitude.shape[1])[..., None]
-        below = decibels if valid is None else torch.where(valid, decibels, -torch.inf)
-        highest = below.amax((1, 2), keepdim=True)
-        if config.level == "peak":
-            # Silence has no loudest mel to be compared with.
-            highest = highest.clamp_min(decibels_per_neper * math.log(_FLOOR) + config.range_db)
-            features = (1.0 + (decibels - highest) / config.range_db).clamp_min(0.0)
+        if config.level == "linear":
+            features = values
+        elif config.level == "log1p":
+            features = values.log1p()
         else:
-            features = torch.maximum(decibels, highest - config.range_db)
+            decibels = _DECIBELS_PER_NEPER * values.clamp_min(_FLOOR).log()
+            below = decibels if valid is None else torch.where(valid, decibels, -torch.inf)
+            highest = below.amax((1, 2), keepdim=True)
+            if config.level == "peak":
+                # Silence has no loudest value to be compared with.
+                highest = highest.clamp_min(_DECIBELS_PER_NEPER * math.log(_FLOOR) + config.range_db)
+                features = (1.0 + (decibels - highest) / config.range_db).clamp_min(0.0)
+            else:
+                features = torch.maximum(decibels, highest - config.range_db)
         return features if valid is None else torch.where(valid, features, 0.0)
 
     @abstractmethod
     def classify_features(self, features: Tensor, frame_lengths: Tensor | None = None) -> Tensor:
-        """Logits (batch, classes) of features (batch, frames, num_mels); None: every frame is valid."""
+        """Logits (batch, classes) of features (batch, frames, num_bins); None: every frame is valid."""
 
     def classify_magnitude(self, magnitude: Tensor, frame_lengths: Tensor | None = None) -> Tensor:
         """Logits (batch, classes) of linear magnitudes (batch, frames, bins), of which so many frames are valid."""
@@ -196,8 +211,41 @@ class SoundClassifier(Classifier):
         return self.classify_magnitude(magnitude, None if lengths is None else self.frame_lengths(lengths))
 
 
-# The smallest power that is told apart from silence.
-_FLOOR = 1e-10
+def _filters(config: SoundClassifierConfig) -> Tensor | None:
+    """The filters (bins, num_mels) of a configuration, if it has any."""
+    if not config.num_mels:
+        return None
+    arguments = config.sample_rate, config.fft_length, config.num_mels
+    if config.filters == "symmetric":
+        filters = symmetric_filterbank(*arguments, min_hz=config.min_hz, max_hz=config.max_hz)
+    else:
+        filters = mel_filterbank(*arguments, min_hz=config.min_hz, max_hz=config.max_hz, scale="htk", norm="none")
+    return filters.T.contiguous()
+
+
+class SoundMaps(SoundClassifier):
+    """Base of the classifiers of sounds that show their hidden maps (:class:`~auriscope.nn.maps.HiddenMaps`)."""
+
+    @property
+    @abstractmethod
+    def hidden_channels(self) -> tuple[int, ...]:
+        """How many channels the map of each stage has, earliest first."""
+
+    @abstractmethod
+    def stages(self, features: Tensor, frame_lengths: Tensor | None = None) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Maps (batch, channels, frames, bins) of every stage, and logits, of features (batch, frames, num_bins)."""
+
+    def classify_features(self, features: Tensor, frame_lengths: Tensor | None = None) -> Tensor:
+        """Logits (batch, classes) of features (batch, frames, num_bins); None: every frame is valid."""
+        return self.stages(features, frame_lengths)[1]
+
+    def hidden(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The maps (batch, channels, height, width) of every stage, of linear magnitudes (batch, 1, frames, bins)."""
+        return self.hidden_and_logits(x)[0]
+
+    def hidden_and_logits(self, x: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The same maps and the logits that were computed from them, in one pass."""
+        return self.stages(self.features(x[:, 0]))
 
 
 @dataclass(frozen=True)

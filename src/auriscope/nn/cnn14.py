@@ -37,7 +37,7 @@ def blank_behind(x: Tensor, frame_lengths: Tensor | None) -> Tensor:
 
 
 def mean_and_max(x: Tensor, frame_lengths: Tensor | None) -> Tensor:
-    """Mean over bins, then mean plus highest over valid frames: (batch, channels, frames, bins) to (batch, channels)."""
+    """Mean over bins, then mean plus highest over valid frames, of maps (batch, channels, frames, bins)."""
     frames = x.mean(3)
     if frame_lengths is None:
         return frames.amax(2) + frames.mean(2)
