@@ -20,7 +20,7 @@ from auriscope.classification.trunk import Trunk, check_stages
 class ImageCNNConfig(ImageClassifierConfig):
     """The configuration of the small CNN; ``dropout`` is of the pooled vector."""
 
-    stage_channels: tuple[int, ...] = (24, 48, 96)
+    stage_channels: tuple[int, ...] = (16, 48, 96)
     strides: tuple[int, ...] = (1, 2, 2)
     dropout: float = 0.2
 
