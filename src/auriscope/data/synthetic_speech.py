@@ -42,9 +42,9 @@ KINDS = ("real", "synthetic")
 """The classes."""
 CORPORA = ("libri_251spk", "commonvoice_en")
 """Whose utterances they are."""
-_MOST = 300
+_MOST = 160
 """Of a larger corpus so many utterances are taken, evenly spread."""
-_LONGEST_SECONDS = 5.0
+_LONGEST_SECONDS = 4.0
 _RATE = 16_000
 _KBPS = 32.0
 _LEVEL = 0.05
@@ -63,7 +63,7 @@ def machines() -> list[Machine]:
     """The vocoders that copy: Griffin-Lim in several ways, and those that ship."""
     kind = model_class("synthesis/griffin-lim")
     found = []
-    for num_mels, hop_length, num_iterations in ((80, 256, 60), (80, 128, 8), (40, 256, 30), (128, 200, 100)):
+    for num_mels, hop_length, num_iterations in ((80, 256, 32), (80, 200, 8), (40, 256, 16), (128, 256, 64)):
         mel = MelConfig(_RATE, 1024, hop_length, 1024, num_mels)
         vocoder = kind(kind.Config(mel=mel, num_iterations=num_iterations)).eval()
         name = f"griffin-lim {num_mels} {hop_length} {num_iterations}"
