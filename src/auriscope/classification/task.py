@@ -200,37 +200,53 @@ def build(recipe: Recipe) -> tuple[ClassifierTask, LabelledBatches | ImageBatche
     """
     validation = parse(ClassifierValidation, recipe.validation, "validation")
     options = parse(ClassifierOptions, recipe.task_options, "task_options")
-    try:
-        architecture = model_class(recipe.model.architecture)
-    except CheckpointError as error:
-        raise RecipeError(f"model.architecture: {error}") from error
+    data = _data(recipe)
     num_threads = min(8, max(1, (os.cpu_count() or 2) - 1))
     batches: LabelledBatches | ImageBatches
-    entries: LabelledSet | ImageSet
-    if issubclass(architecture, ImageClassifier):
-        images = parse(ImagesConfig, recipe.data, "data")
-        batches = ImageBatches(images, seed=recipe.seed, num_threads=num_threads)
-        entries = ImageSet(images.prepared or images.set, validation.split)
-    elif issubclass(architecture, SoundClassifier):
-        config = parse(architecture.Config, recipe.model.config, "model.config")
-        sounds = parse(LabelledConfig, {"sample_rate": config.sample_rate, **recipe.data}, "data")
-        if sounds.sample_rate != config.sample_rate:
-            raise RecipeError(
-                f"data is at {sounds.sample_rate} Hz, the model at {config.sample_rate} Hz: give both the same"
-            )
-        batches = LabelledBatches(sounds, seed=recipe.seed, num_threads=num_threads)
-        entries = LabelledSet(
-            sounds.prepared or sounds.set, validation.split, sample_rate=sounds.sample_rate, fold=sounds.fold
-        )
+    if isinstance(data, ImagesConfig):
+        batches = ImageBatches(data, seed=recipe.seed, num_threads=num_threads)
     else:
-        raise RecipeError(f"model.architecture: {recipe.model.architecture} does not classify")
+        batches = LabelledBatches(data, seed=recipe.seed, num_threads=num_threads)
+    entries = _entries(data, validation.split)
     model = build_model(_with_labels(recipe, batches.labels))
-    if isinstance(model, ImageClassifier):
+    if isinstance(entries, ImageSet):
         _require_size(model, entries)
     if entries.labels != model.labels:
         raise RecipeError(f"data: the split {validation.split!r} has other classes than those that are trained on")
     counts = torch.bincount(torch.tensor(entries.numbers), minlength=len(model.labels)).tolist()
     return ClassifierTask(model, counts, options), batches, Heard(entries, validation)
+
+
+def untrained(recipe: Recipe) -> Classifier:
+    """Make a recipe's model with the classes of its data, as :func:`build` does."""
+    validation = parse(ClassifierValidation, recipe.validation, "validation")
+    model: Classifier = build_model(_with_labels(recipe, _entries(_data(recipe), validation.split).labels))
+    return model
+
+
+def _data(recipe: Recipe) -> ImagesConfig | LabelledConfig:
+    """What the recipe's model learns from; ``RecipeError`` if the model is no classifier, or hears at another rate."""
+    try:
+        architecture = model_class(recipe.model.architecture)
+    except CheckpointError as error:
+        raise RecipeError(f"model.architecture: {error}") from error
+    if issubclass(architecture, ImageClassifier):
+        return parse(ImagesConfig, recipe.data, "data")
+    if not issubclass(architecture, SoundClassifier):
+        raise RecipeError(f"model.architecture: {recipe.model.architecture} does not classify")
+    rate = parse(architecture.Config, recipe.model.config, "model.config").sample_rate
+    sounds = parse(LabelledConfig, {"sample_rate": rate, **recipe.data}, "data")
+    if sounds.sample_rate != rate:
+        raise RecipeError(f"data is at {sounds.sample_rate} Hz, the model at {rate} Hz: give both the same")
+    return sounds
+
+
+def _entries(data: ImagesConfig | LabelledConfig, split: str) -> LabelledSet | ImageSet:
+    """A split of what is learnt from."""
+    name = data.prepared or data.set
+    if isinstance(data, ImagesConfig):
+        return ImageSet(name, split)
+    return LabelledSet(name, split, sample_rate=data.sample_rate, fold=data.fold)
 
 
 def _with_labels(recipe: Recipe, labels: tuple[str, ...]) -> Recipe:
@@ -244,12 +260,12 @@ def _with_labels(recipe: Recipe, labels: tuple[str, ...]) -> Recipe:
     return dataclasses.replace(recipe, model=ModelRecipe(recipe.model.architecture, config))
 
 
-def _require_size(model: ImageClassifier, entries: LabelledSet | ImageSet) -> None:
+def _require_size(model: Classifier, entries: ImageSet) -> None:
     """Raise ``RecipeError`` unless the images are as large as the model's."""
     config = model.config
-    found = (1, *entries.images.shape[1:]) if isinstance(entries, ImageSet) else ()
-    if found != (config.channels, config.height, config.width):
+    height, width = entries.images.shape[1:]
+    if (config.channels, config.height, config.width) != (1, height, width):
         raise RecipeError(
-            f"data: the images have {found[0]} channel and {found[1]} x {found[2]} pixels; say so in model.config: "
-            "channels, height and width"
+            f"data: the images have 1 channel and {height} x {width} pixels; say so in model.config: channels, height "
+            "and width"
         )

@@ -33,10 +33,13 @@ def export(recipe: Recipe, weights: Path, folder: Path, *, card: ModelCard | Non
 
 
 def finished(recipe: Recipe, weights: Path) -> Model:
-    """Load a run's weights; a room whose ``task`` has ``finish(recipe, model)`` calibrates them there."""
-    model: Model = build_model(recipe)
-    load_weights(weights, model)
+    """Load a run's weights; a room whose ``task`` has ``finish(recipe, model)`` calibrates them there.
+
+    A room whose ``task`` has ``untrained(recipe)`` makes its model by that: of classifiers, the data tell the classes.
+    """
     task: Any = importlib.import_module(f"auriscope.{recipe.task}.task")
+    model: Model = getattr(task, "untrained", build_model)(recipe)
+    load_weights(weights, model)
     if hasattr(task, "finish"):
         task.finish(recipe, model)
     return model.eval()
