@@ -13,6 +13,8 @@ from auriscope.classification.classifier import (
 )
 from auriscope.classification.cnn import CNN, CNNConfig
 from auriscope.classification.cnn14 import CNN14Classifier, CNN14ClassifierConfig
+from auriscope.classification.conv2d import Conv2d, Conv2dConfig
+from auriscope.classification.heads import HeadConfig
 from auriscope.classification.imagecnn import ImageCNN, ImageCNNConfig
 from auriscope.classification.xvector import XVectorClassifier, XVectorClassifierConfig
 
@@ -23,6 +25,9 @@ __all__ = [
     "CNNConfig",
     "Classifier",
     "ClassifierConfig",
+    "Conv2d",
+    "Conv2dConfig",
+    "HeadConfig",
     "ImageCNN",
     "ImageCNNConfig",
     "ImageClassifier",

@@ -6,23 +6,21 @@ section III A and table 1; features and head are those of SpeechBrain's ``cnn14-
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from auriscope.classification.classifier import SoundClassifierConfig, SoundMaps
+from auriscope.classification.heads import HeadConfig, make_head
 from auriscope.nn.cnn14 import CHANNELS, CNN14
-from auriscope.nn.masks import choice
 
 
 @dataclass(frozen=True)
 class CNN14ClassifierConfig(SoundClassifierConfig):
-    """The configuration of a CNN14; the defaults are those of SpeechBrain's ``cnn14-esc50``.
+    """The configuration of a CNN14; the defaults are those of SpeechBrain's recipe for ESC-50.
 
-    ``channels`` are those of the six stages. ``head`` is "linear", or "cosine": the cosines of the embedding with a
-    vector for each class, times ``scale``, whose order is that of the cosines.
+    ``channels`` are those of the six stages.
     """
 
     window: str = "hamming"
@@ -36,14 +34,12 @@ class CNN14ClassifierConfig(SoundClassifierConfig):
     power: int = 1
     channels: tuple[int, ...] = CHANNELS
     dropout: float = 0.2
-    head: str = "linear"
-    scale: float = 30.0
+    head: HeadConfig = field(default_factory=HeadConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choice(self.head, ("linear", "cosine"), "head")
-        if not self.channels or min(self.channels) < 1 or not 0.0 <= self.dropout < 1.0 or self.scale <= 0.0:
-            raise ValueError("channels must be at least 1, dropout at least 0 and below 1, and scale above 0")
+        if not self.channels or min(self.channels) < 1 or not 0.0 <= self.dropout < 1.0:
+            raise ValueError("channels must be at least 1, and dropout at least 0 and below 1")
 
 
 class CNN14Classifier(SoundMaps, name="classification/cnn14"):
@@ -56,7 +52,7 @@ class CNN14Classifier(SoundMaps, name="classification/cnn14"):
     def __init__(self, config: CNN14ClassifierConfig) -> None:
         super().__init__(config)
         self.trunk = CNN14(self.num_bins, config.channels, config.dropout)
-        self.head = nn.Linear(config.channels[-1], len(config.labels), bias=config.head == "linear")
+        self.head = make_head(config.head, config.channels[-1], len(config.labels))
 
     @property
     def hidden_channels(self) -> tuple[int, ...]:
@@ -66,7 +62,4 @@ class CNN14Classifier(SoundMaps, name="classification/cnn14"):
     def stages(self, features: Tensor, frame_lengths: Tensor | None = None) -> tuple[tuple[Tensor, ...], Tensor]:
         """Maps (batch, channels, frames, bins) of every stage, and logits, of features (batch, frames, num_bins)."""
         maps, embedding = self.trunk(features, frame_lengths)
-        if self.config.head == "cosine":
-            cosines = F.linear(F.normalize(embedding, dim=-1), F.normalize(self.head.weight, dim=-1))
-            return maps, self.config.scale * cosines
         return maps, self.head(embedding)
