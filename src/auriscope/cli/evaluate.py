@@ -27,7 +27,7 @@ def evaluate(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="Address of a separation, quality or speaker model, of a recogniser or of a synthesiser.",
+            help="Address of a separation, quality or speaker model, of a recogniser, a synthesiser or a classifier.",
             show_default=False,
         ),
     ],
@@ -37,7 +37,8 @@ def evaluate(
             metavar="SET",
             help="Evaluation sets, such as libri2mix-mini-clean, or prepared folders; for a recogniser corpora with "
             "texts, or digits, also corrupted, such as libri_eval50_flac-noisy-reverb; for a synthesiser corpora with "
-            "texts; for a speaker model trials, such as libri-halves.",
+            "texts; for a speaker model trials, such as libri-halves; for a classifier labelled sounds or images, such "
+            "as sound-events or mnist.",
             show_default=False,
         ),
     ],
@@ -52,6 +53,10 @@ def evaluate(
     ctc_weight: CtcWeight = None,
     language_model: LanguageModel = None,
     lm_weight: LmWeight = None,
+    fold: Annotated[
+        int | None,
+        typer.Option("--fold", metavar="NUMBER", help="Which fold of a prepared corpus with folds tests a classifier."),
+    ] = None,
     json: Json = False,
     offline: Offline = False,
     threads: Threads = None,
@@ -60,8 +65,8 @@ def evaluate(
 
     The sets need the corpora, in the folder that AURISCOPE_CORPORA names. Separation models get SI-SNR, SI-SNRi and
     SDRi, or of stems the SDR of each, quality models their correlation with the true SI-SNR, recognisers word and
-    character error, speaker models the equal error rate, and synthesisers the share of sentences whose attention is in
-    order, and what a recogniser hears.
+    character error, speaker models the equal error rate, synthesisers the share of sentences whose attention is in
+    order, and what a recogniser hears, and classifiers accuracy, balanced accuracy and F1.
     """
     use_threads(threads)
     from auriscope.verbs.evaluate import evaluate as run
@@ -79,6 +84,7 @@ def evaluate(
                     decoding=decoding,
                     language_model=language_model,
                     lm_weight=lm_weight,
+                    fold=fold,
                     offline=offline or None,
                     on_progress=partial(update, name),
                 )
@@ -95,6 +101,7 @@ def evaluate(
                 "word_error_percent": "utterances",
                 "eer_percent": "trials",
                 "attention_ok_percent": "sentences",
+                "accuracy_percent": "sounds or images",
             }
             what = next((kind for figure, kind in kinds.items() if figure in result.figures), "mixtures")
             say(f"{printable(result.set)} ({result.split}, {result.num_mixtures} {what})")

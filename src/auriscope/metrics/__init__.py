@@ -12,6 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from auriscope.metrics.accumulate import Accumulator, Summary, summarize, summarize_ratio
     from auriscope.metrics.bss import BssEval, bss_eval, sdr
+    from auriscope.metrics.classification import (
+        accuracy,
+        balanced_accuracy,
+        classification_rates,
+        macro_f1,
+        mean_average_precision,
+    )
     from auriscope.metrics.der import DiarizationErrors, diarization_errors
     from auriscope.metrics.eer import (
         DetCurve,
@@ -62,12 +69,15 @@ _HOMES = {
     "Summary": "accumulate",
     "VerificationRates": "eer",
     "WordErrors": "wer",
+    "accuracy": "classification",
     "average_drop": "interpretation",
     "average_gain": "interpretation",
     "average_increase": "interpretation",
+    "balanced_accuracy": "classification",
     "best_permutation": "pit",
     "bss_eval": "bss",
     "character_errors": "wer",
+    "classification_rates": "classification",
     "complexity": "interpretation",
     "compressed_spectral_error": "spectral",
     "det_curve": "eer",
@@ -78,6 +88,8 @@ _HOMES = {
     "input_fidelity": "interpretation",
     "interpretation_values": "interpretation",
     "is_silent": "ratios",
+    "macro_f1": "classification",
+    "mean_average_precision": "classification",
     "min_dcf": "eer",
     "pairwise": "pit",
     "permute": "pit",
@@ -112,12 +124,15 @@ __all__ = [
     "Summary",
     "VerificationRates",
     "WordErrors",
+    "accuracy",
     "average_drop",
     "average_gain",
     "average_increase",
+    "balanced_accuracy",
     "best_permutation",
     "bss_eval",
     "character_errors",
+    "classification_rates",
     "complexity",
     "compressed_spectral_error",
     "det_curve",
@@ -128,6 +143,8 @@ __all__ = [
     "input_fidelity",
     "interpretation_values",
     "is_silent",
+    "macro_f1",
+    "mean_average_precision",
     "min_dcf",
     "pairwise",
     "permute",

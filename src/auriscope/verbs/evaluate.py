@@ -12,6 +12,7 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 from torch import Tensor
 
+from auriscope.classification.classifier import Classifier
 from auriscope.data.evaluation import evaluation_set
 from auriscope.data.items import EvaluationItem, EvaluationSet
 from auriscope.data.prepared_set import PreparedSet
@@ -32,6 +33,7 @@ from auriscope.separation.task import OwnMetrics
 from auriscope.signal.resampling import resample
 from auriscope.speaker.embedder import Embedder
 from auriscope.synthesis.synthesizer import Synthesizer
+from auriscope.verbs.classification_figures import classification_figures
 from auriscope.verbs.defaults import require_separator
 from auriscope.verbs.language_models import open_language_model, with_language_model
 from auriscope.verbs.recognition_figures import recognition_figures
@@ -55,7 +57,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Figures of one model on one set, of ``num_mixtures`` mixtures, utterances, sentences or trials.
+    """Figures of one model on one set, of ``num_mixtures`` mixtures, utterances, sentences, trials or sounds.
 
     Units are in the figures' names. ``separators`` are what made the tracks that a quality model judged, empty for a
     separation model.
@@ -78,6 +80,7 @@ def evaluate(
     decoding: DecodingOptions | None = None,
     language_model: str | None = None,
     lm_weight: float | None = None,
+    fold: int | None = None,
     offline: bool | None = None,
     on_progress: OnProgress | None = None,
 ) -> EvaluationResult:
@@ -94,22 +97,26 @@ def evaluate(
     speaker model verifies trials, and gets the equal error rate
     (:func:`~auriscope.verbs.speaker_figures.speaker_figures`). A synthesiser speaks what people said, and gets the
     share of sentences whose attention is in order, and what a recogniser hears beside the real recordings
-    (:func:`~auriscope.verbs.synthesis_figures.synthesis_figures`).
+    (:func:`~auriscope.verbs.synthesis_figures.synthesis_figures`). A classifier tells labelled sounds or images, and
+    gets accuracy, balanced accuracy and F1 (:func:`~auriscope.verbs.classification_figures.classification_figures`).
 
     Args:
-        model: address of a separation, quality or speaker model, of a recogniser or of a synthesiser.
+        model: address of a separation, quality or speaker model, of a recogniser, a synthesiser or a classifier.
         set_name: an evaluation set, such as ``"libri2mix-mini-clean"``, or a folder that ``prepare`` wrote, such as
             ``"manifests/wsj0-2mix"``; its mixtures are resampled to the model's rate. For a recogniser: a corpus with
             texts or connected digits (:func:`~auriscope.data.transcribed.spoken_set`), as they are or in noise and
             rooms (:mod:`auriscope.data.spoken`), such as ``"libri_eval50_flac-noisy"``. For a speaker model: trials
             (:mod:`auriscope.data.voices`), such as ``"libri-halves"``. For a synthesiser: a corpus with texts, or a
-            prepared folder of transcribed speech (:class:`~auriscope.data.sentences.SentenceSet`).
+            prepared folder of transcribed speech (:class:`~auriscope.data.sentences.SentenceSet`). For a classifier:
+            labelled sounds (:mod:`auriscope.data.labelled_sets`), such as ``"sound-events"``, or
+            ``"sound-events-mixtures"``, or images (:mod:`auriscope.data.images`), such as ``"mnist"``.
         split: ``"test"`` or ``"valid"``.
         separators: addresses of the separation models for a quality model.
         decoding: how a recogniser is decoded; times of words are never looked for.
         language_model: for a recogniser, an n-gram in a file or the address of a language model.
         lm_weight: of the language model in the score; None: the usual one
             (:func:`~auriscope.verbs.language_models.with_language_model`).
+        fold: for a classifier, which fold of a prepared corpus with folds tests.
         offline: forbids the network, also for an ``hf://`` address.
         on_progress: told the done fraction of the set, 0 to 1.
 
@@ -118,11 +125,13 @@ def evaluate(
     """
     network, notify = load(model, offline=offline), on_progress or _nothing
     room = network.name.split("/")[0]
-    if room not in ("separation", "quality", "recognition", "speaker", "synthesis"):
+    if room not in ("separation", "quality", "recognition", "speaker", "synthesis", "classification"):
         raise AuriscopeError(
-            f"{model}: is of the room {room!r}; give a separation, quality or speaker model, a recogniser or a "
-            "synthesiser"
+            f"{model}: is of the room {room!r}; give a separation, quality or speaker model, a recogniser, a "
+            "synthesiser or a classifier"
         )
+    if room != "classification" and fold is not None:
+        raise AuriscopeError(f"{model}: folds are for classifiers only; leave --fold out")
     if room == "quality" and not separators:
         raise AuriscopeError(f"{model}: a quality model judges tracks; give the separation model with --separator")
     if room != "quality" and separators:
@@ -134,6 +143,8 @@ def evaluate(
         return _recognized(model, network, set_name, split, options, language_model, lm_weight, offline, notify)
     if room == "speaker":
         return _verified(model, network, set_name, split, notify)
+    if room == "classification":
+        return _classified(model, network, set_name, split, fold, notify)
     if room == "synthesis":
         return _spoken(model, network, set_name, split, offline, notify)
     items = evaluation_set(set_name, split, sample_rate=network.config.sample_rate)
@@ -189,6 +200,14 @@ def _verified(model: str, network: Any, set_name: str, split: str, on_progress: 
     found = trials(set_name, split, sample_rate=int(network.config.sample_rate))
     figures = {name: Figure(*ends) for name, ends in speaker_figures(network, found, on_progress).items()}
     return EvaluationResult(found.name, split, model, (), len(found.targets), figures)
+
+
+def _classified(
+    model: str, network: Classifier, set_name: str, split: str, fold: int | None, on_progress: OnProgress
+) -> EvaluationResult:
+    number, found = classification_figures(network, set_name, split, on_progress, fold=fold)
+    figures = {name: Figure(*ends) for name, ends in found.items()}
+    return EvaluationResult(set_name, split, model, (), number, figures)
 
 
 def _spoken(

@@ -23,6 +23,9 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from auriscope.data.images import IMAGE_SETS, ImagesConfig
+from auriscope.data.labelled import LabelledConfig
+from auriscope.data.labelled_sets import corpora_of
 from auriscope.errors import AuriscopeError, RecipeError
 from auriscope.pretrained.addresses import WEIGHTS
 from auriscope.pretrained.card import ModelCard
@@ -265,9 +268,9 @@ def _command(path: Path, run: Path) -> str:
 def _corpora(recipe: Recipe) -> list[str]:
     """What a recipe's model has heard: speech, and where there were any, noises and rooms."""
     mixing = recipe.data.get("mixing", recipe.data)
-    found = list(mixing["corpora"])
+    found = list(_trained_on(recipe) if recipe.task == "classification" else mixing["corpora"])
     # Mixtures are noisy and reverberant unless a recipe says otherwise; speech by itself is augmented if it says so.
-    alone = recipe.task in ("recognition", "speaker", "synthesis")
+    alone = recipe.task in ("recognition", "speaker", "synthesis", "classification")
     around = mixing.get("augmentation", {}) if alone else mixing
     usual = 0.0 if alone else 1.0
     if around.get("noise_probability", usual) > 0:
@@ -275,6 +278,13 @@ def _corpora(recipe: Recipe) -> list[str]:
     if around.get("room_probability", usual) > 0:
         found.append("rir")
     return list(dict.fromkeys(found))
+
+
+def _trained_on(recipe: Recipe) -> tuple[str, ...]:
+    """The corpora behind the set of sounds or images that a classifier learns from."""
+    images = recipe.model.architecture == "classification/image-cnn"
+    name = recipe.data.get("set", ImagesConfig.set if images else LabelledConfig.set)
+    return IMAGE_SETS[name]["train"] if images else corpora_of(name)
 
 
 def _told(figures: Mapping[str, float]) -> str:
