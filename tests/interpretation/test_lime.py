@@ -18,6 +18,7 @@ from auriscope.interpretation.lime import (
     LIMEConfig,
     explain_segments,
     fit_linear,
+    fit_shapley,
     random_states,
     score_states,
     shapley_states,
@@ -141,6 +142,42 @@ def test_what_is_drawn_twice_is_classified_once_in_batches() -> None:
     torch.testing.assert_close(merged.weights, every.weights)
     assert merged.intercept == pytest.approx(every.intercept)
     assert merged.fit == pytest.approx(every.fit)
+
+
+@pytest.mark.parametrize("kernel", ["cosine", "shapley"])
+def test_segments_that_are_empty_anyway_are_not_told_apart_and_weigh_nothing(kernel: str) -> None:
+    x, segments = scored(12)
+    x[..., 3:8] = 0.0
+    seen = []
+
+    def counting(batch: Tensor) -> Tensor:
+        seen.append(len(batch))
+        return interacting(batch)
+
+    config = LIMEConfig(num_samples=1000, kernel=kernel)
+    found = explain_segments(counting, x, segments, config)
+    states, weights = (random_states if kernel == "cosine" else shapley_states)(12, config)
+    assert sum(seen) == len((states & (x[0, 0] > 0)).unique(dim=0)) <= 2**7 < len(states.unique(dim=0))
+    assert found.weights[3:8].tolist() == [0.0] * 5
+    # The same as masks, and the same scores as of every sample one by one.
+    masks = torch.nn.functional.one_hot(segments).movedim(-1, 0).float()
+    torch.testing.assert_close(explain_segments(interacting, x, masks, config).weights, found.weights)
+    scores = score_states(interacting, x, segments, states)
+    live = [*range(3), *range(8, 12)]
+    if kernel == "cosine":
+        slow = fit_linear(states[:, live].double(), weights, scores)
+    else:
+        order = [0, *range(2, len(states)), 1]
+        slow = fit_shapley(states[order][:, live].double(), weights[order], scores[order])
+    torch.testing.assert_close(found.weights[live], slow.weights)
+
+
+@pytest.mark.parametrize("kernel", ["cosine", "shapley"])
+def test_nothing_adds_nothing(kernel: str) -> None:
+    found = explain_segments(interacting, torch.zeros(1, 1, 6), torch.arange(6)[None], LIMEConfig(kernel=kernel))
+    assert found.weights.tolist() == [0.0] * 6
+    assert found.intercept == 0.5
+    assert math.isnan(found.fit)
 
 
 def test_weights_fall_with_what_is_left_out() -> None:

@@ -13,13 +13,18 @@ Haunschmid, Manilow and Widmer (arXiv 2008.00582).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from auriscope.interpretation.interpreter import Interpretation, Interpreter, explained_label
+from auriscope.interpretation.segments import superpixels, time_frequency_segments
+from auriscope.nn.maps import Classifies
 from auriscope.nn.masks import choice
 
 Score = Callable[[Tensor], Tensor]
@@ -27,6 +32,8 @@ Score = Callable[[Tensor], Tensor]
 
 KERNELS = ("cosine", "shapley")
 PENALTIES = ("lasso", "ridge")
+_CACHED = 1 << 19
+"""Values of inputs that are classified at once on a CPU: so the maps of a small network stay in its cache."""
 _CONVERGED = 1e-7
 _MAX_ROUNDS = 10_000
 
@@ -43,7 +50,7 @@ class LIMEConfig:
 
     ``kernel_size``, ``max_distance`` and ``ratio`` are of superpixels: LIME's own 4 is for photographs and finds one
     or two in a picture of 28 x 28 pixels. ``num_spans`` and ``num_bands`` are of spectrograms. ``max_batch`` inputs are
-    classified at once.
+    classified at once; None is as many as stay in the cache of a CPU, or 256 on another device.
     """
 
     num_samples: int = 1000
@@ -57,14 +64,15 @@ class LIMEConfig:
     ratio: float = 0.2
     num_spans: int = 8
     num_bands: int = 8
-    max_batch: int = 64
+    max_batch: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         choice(self.kernel, KERNELS, "kernel")
         choice(self.penalty, PENALTIES, "penalty")
         for name in ("num_samples", "num_features", "num_spans", "num_bands", "max_batch"):
-            if getattr(self, name) < 1:
+            value = getattr(self, name)
+            if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1")
         if min(self.kernel_width, self.kernel_size, self.max_distance) <= 0 or min(self.alpha, self.ratio) < 0:
             raise ValueError("kernel_width, kernel_size and max_distance must be above 0, alpha and ratio at least 0")
@@ -82,6 +90,69 @@ class Surrogate:
     fit: float
 
 
+class LIME(Interpreter):
+    """Explain by the segments that a class needs most; any classifier will do.
+
+    Pictures are cut into superpixels and recordings into bands over time, unless other segments are given.
+    """
+
+    method: ClassVar[str] = "lime"
+
+    def __init__(self, config: LIMEConfig | None = None) -> None:
+        self.config = config or LIMEConfig()
+
+    @torch.no_grad()
+    def interpret(
+        self, classifier: Classifies, x: Tensor, label: Tensor | None = None, segments: Tensor | None = None
+    ) -> Interpretation:
+        """Explain what the classifier makes of a batch; see :meth:`Interpreter.interpret`.
+
+        ``segments`` are labels (batch, height, width) or masks (batch, segments, height, width), such as
+        :func:`~auriscope.interpretation.segments.source_segments` makes of separated sources. If no segment speaks for
+        the class, the mask is empty.
+        """
+        label = explained_label(classifier.classify_maps(x), label)
+        segments = self.segments(classifier, x) if segments is None else segments
+        masks = []
+        for one, parts, number in zip(x, segments, label.tolist(), strict=True):
+
+            def score(batch: Tensor, number: int = number) -> Tensor:
+                return classifier.classify_maps(batch).softmax(1)[:, number]
+
+            found = explain_segments(score, one, parts, self.config)
+            masks.append(best_segments(found.weights.to(x.device), parts, self.config.num_features).to(x.dtype))
+        return Interpretation(torch.stack(masks)[:, None], label)
+
+    def segments(self, classifier: Classifies, x: Tensor) -> Tensor:
+        """Cut a batch (batch, channels, height, width) as the classifier's kind asks, (batch, height, width) int64."""
+        config = self.config
+        sample_rate = getattr(getattr(classifier, "config", None), "sample_rate", 0)
+        if not sample_rate:
+            return superpixels(
+                x,
+                kernel_size=config.kernel_size,
+                max_distance=config.max_distance,
+                ratio=config.ratio,
+                seed=config.seed,
+            )
+        bands = time_frequency_segments(
+            *x.shape[2:], num_spans=config.num_spans, num_bands=config.num_bands, sample_rate=sample_rate
+        )
+        return bands.to(x.device).expand(len(x), -1, -1)
+
+
+def best_segments(weights: Tensor, segments: Tensor, number: int) -> Tensor:
+    """Give the mask (height, width) of those ``number`` segments with the highest weights above zero.
+
+    ``weights`` (segments,), and ``segments`` as in :func:`explain_segments`.
+    """
+    best = weights.topk(min(number, len(weights))).indices
+    chosen = torch.zeros_like(weights).index_fill_(0, best, 1.0) * (weights > 0)
+    if segments.dim() == 2:
+        return chosen[segments]
+    return torch.einsum("s,shw->hw", chosen.to(segments.dtype), segments).clamp(max=1.0)
+
+
 @torch.no_grad()
 def explain_segments(score: Score, x: Tensor, segments: Tensor, config: LIMEConfig | None = None) -> Surrogate:
     """Find what each segment of one input adds to its score.
@@ -92,19 +163,33 @@ def explain_segments(score: Score, x: Tensor, segments: Tensor, config: LIMEConf
         segments: labels (height, width) int64 from 0 without gaps, or masks (segments, height, width) that sum to one.
         config: see :class:`LIMEConfig`.
 
-    What was drawn more than once is classified once.
+    What was drawn more than once is classified once. So is what is the same input because a segment, such as the
+    background of a digit, is empty anyway: such a segment adds nothing, and its weight is 0.
     """
     config = config or LIMEConfig()
-    num_segments = int(segments.max()) + 1 if segments.dim() == 2 else len(segments)
-    shapley = config.kernel == "shapley"
-    draw = shapley_states if shapley else random_states
-    states, weights = draw(num_segments, config)
+    size = x.abs().amax(0)
+    if segments.dim() == 2:
+        num_segments = int(segments.max()) + 1
+        inside = size.new_zeros(num_segments).index_add_(0, segments.flatten(), size.flatten())
+    else:
+        num_segments = len(segments)
+        inside = (segments * size).sum((1, 2))
+    live = (inside > 0).cpu()
+    states, weights = (shapley_states if config.kernel == "shapley" else random_states)(num_segments, config)
     states, inverse = states.unique(dim=0, return_inverse=True)
     weights = torch.zeros(len(states), dtype=torch.float64).index_add_(0, inverse, weights)
-    scores = score_states(score, x, segments, states, config.max_batch)
-    if shapley:
-        return _fit_shapley(states.double(), weights, scores)
-    return fit_linear(states.double(), weights, scores, penalty=config.penalty, alpha=config.alpha)
+    different, inverse = (states & live).unique(dim=0, return_inverse=True)
+    scores = score_states(score, x, segments, different, config.max_batch)[inverse]
+    found = torch.zeros(num_segments, dtype=torch.float64)
+    if not live.any():
+        return Surrogate(found, float(scores[0]), math.nan)
+    states = states[:, live].double()
+    if config.kernel == "shapley":
+        surrogate = fit_shapley(states, weights, scores)
+    else:
+        surrogate = fit_linear(states, weights, scores, penalty=config.penalty, alpha=config.alpha)
+    found[live] = surrogate.weights
+    return dataclasses.replace(surrogate, weights=found)
 
 
 def random_states(num_segments: int, config: LIMEConfig) -> tuple[Tensor, Tensor]:
@@ -142,11 +227,14 @@ def shapley_states(num_segments: int, config: LIMEConfig) -> tuple[Tensor, Tenso
     return torch.cat((ends, states)), torch.cat((torch.zeros(2, dtype=torch.float64), weights))
 
 
-def score_states(score: Score, x: Tensor, segments: Tensor, states: Tensor, max_batch: int) -> Tensor:
+def score_states(score: Score, x: Tensor, segments: Tensor, states: Tensor, max_batch: int | None = None) -> Tensor:
     """Score one input (channels, height, width) with so many selections of its segments: (states,) float64 on the CPU.
 
-    ``segments`` as in :func:`explain_segments`, ``states`` (states, segments) bool.
+    ``segments`` as in :func:`explain_segments`, ``states`` (states, segments) bool, ``max_batch`` as in the
+    configuration.
     """
+    if max_batch is None:
+        max_batch = min(64, max(1, _CACHED // x.numel())) if x.device.type == "cpu" else 256
     scores = []
     for chosen in states.to(x.device).split(max_batch):
         if segments.dim() == 2:
@@ -200,22 +288,20 @@ def _descend(gram: Tensor, right: Tensor, alpha: float) -> Tensor:
     return coefficients
 
 
-def _fit_shapley(states: Tensor, weights: Tensor, scores: Tensor) -> Surrogate:
-    """Fit what is exact for no segment and for all of them, and elsewhere has the least weighted squares."""
-    # States are sorted: none of the segments comes first, all of them last.
+def fit_shapley(states: Tensor, weights: Tensor, scores: Tensor) -> Surrogate:
+    """Fit what is exact for no segment and for all of them, and elsewhere has the least weighted squares.
+
+    ``states`` (samples, segments) float64, none of the segments in the first sample and all of them in the last;
+    ``weights`` and ``scores`` (samples,) float64.
+    """
     empty, whole = scores[0], scores[-1]
-    number = states.shape[1]
     # The values sum to what all segments add, so that the last one is what the others leave.
-    last = states[:, -1:]
+    others, last = states[:, :-1], states[:, -1:]
     root = weights.sqrt()
-    design = root[:, None] * (states[:, :-1] - last)
     target = root * (scores - empty - last[:, 0] * (whole - empty))
-    values = whole - empty if number == 1 else None
-    if values is not None:
-        return Surrogate(values.reshape(1), float(empty), 1.0 if values != 0 else math.nan)
-    first = torch.linalg.lstsq(design, target[:, None], driver="gelsd").solution[:, 0]
+    first = torch.linalg.lstsq(root[:, None] * (others - last), target[:, None], driver="gelsd").solution[:, 0]
     coefficients = torch.cat((first, (whole - empty - first.sum()).reshape(1)))
-    error = weights @ (scores - empty - states @ coefficients).square()
-    share = weights / weights.sum()
-    spread = weights @ (scores - share @ scores).square()
+    share = weights / weights.sum() if weights.any() else torch.full_like(weights, 1.0 / len(weights))
+    error = share @ (scores - empty - states @ coefficients).square()
+    spread = share @ (scores - share @ scores).square()
     return Surrogate(coefficients, float(empty), float(1.0 - error / spread) if spread > 0 else math.nan)

@@ -6,10 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from auriscope.errors import AuriscopeError
+from auriscope.interpretation.baselines import GradCAM, Gradients, IntegratedGradients, Occlusion
 from auriscope.interpretation.interpreter import Interpreter, TrainedInterpreter
+from auriscope.interpretation.lime import LIME
 from auriscope.pretrained.addresses import load, suggest
 
-METHODS: dict[str, type[Interpreter]] = {}
+METHODS: dict[str, type[Interpreter]] = {
+    kind.method: kind
+    for kind in (
+        LIME,
+        Gradients,
+        IntegratedGradients,
+        Occlusion,
+        GradCAM,
+    )
+}
 """Every method's class by its name; the trained ones are loaded, the others are made from nothing."""
 
 
