@@ -20,6 +20,8 @@ _PART = "embedding_model"
 FILE_PATTERNS = (FILE_NAME, f"{_PART}.ckpt")
 """The files of the checkpoints that :func:`recognise` knows."""
 
+# Networks that stand in the same place of SpeechBrain's folders, but tell sounds: the business of classification.
+_OF_SOUNDS = ("Cnn14", "Conv2dEncoder_v2")
 _KERNELS, _DILATIONS = [5, 3, 3, 3, 1], [1, 2, 3, 4, 1]
 ECAPA: Renames = (
     (r"^blocks\.0\.", "first."),
@@ -62,6 +64,8 @@ def recognise(path: Path) -> Foreign | None:
     if not isinstance(members, dict) or _PART not in members:
         return None
     network = file.part("modules", _PART)
+    if network.kind in _OF_SOUNDS:
+        return None
     readers = {"ECAPA_TDNN": _ecapa, "Xvector": _xvector}
     if network.kind not in readers:
         raise CheckpointError(f"{file.path}: a {network.kind} cannot be loaded; ECAPA_TDNN and Xvector can")
