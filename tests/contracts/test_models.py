@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from auriscope.classification import ImageClassifier
+from auriscope.classification import ImageClassifier, ImageCNN
+from auriscope.interpretation import Seen, TrainedInterpreter
 from auriscope.metrics import pit_si_snr
 from auriscope.pretrained import Model, list_architectures, load_pretrained, model_class
 from auriscope.pretrained.model import config_from_values
@@ -24,6 +25,8 @@ from auriscope.signal.vocoding import speech_mel
 from auriscope.synthesis.synthesizer import Spoken, Synthesizer
 
 BATCH, TIME = 3, 3200
+LATE = 100_000
+"""The number of a batch in which everything that training begins later has begun."""
 
 
 @dataclass(frozen=True)
@@ -244,6 +247,48 @@ def _vocoder_loss(model: Model) -> Tensor:
     return (speech_mel(model(mel), config)[:, :-1] - mel).abs().mean()
 
 
+def _explained(model: Model, batch: int) -> Seen:
+    """Pictures, each with a bright place of its own, as a classifier of the tiny interpreters' kind sees them."""
+    assert isinstance(model, TrainedInterpreter)
+    config = model.config
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        stages = config.hidden_channels
+        classifier = ImageCNN.from_config(
+            {
+                "labels": [str(number) for number in range(config.num_classes)],
+                "channels": config.in_channels,
+                "height": 12,
+                "width": 12,
+                "stage_channels": stages,
+                "strides": (1, *(2,) * (len(stages) - 1)),
+            }
+        ).eval()
+    classifier.requires_grad_(False)
+    place = torch.arange(12.0)
+    height = (place - 3.0 - torch.arange(batch).reshape(-1, 1)).square()
+    width = (place - 8.0 + torch.arange(batch).reshape(-1, 1)).square()
+    x = (-(height[:, :, None] + width[:, None]) / 6.0).exp()[:, None].expand(-1, config.in_channels, -1, -1)
+    maps, logits = classifier.hidden_and_logits(x)
+    return Seen(x, maps, logits, logits.argmax(1), x, classifier)
+
+
+def _explained_inputs(model: Model, batch: int, time: int) -> tuple[Tensor, ...]:
+    seen = _explained(model, batch)
+    return (seen.x, *seen.maps)
+
+
+def _explained_call(model: Model, inputs: tuple[Tensor, ...], lengths: Tensor | None) -> Tensor:
+    """Masks of pictures, of which all is valid."""
+    label = inputs[0].flatten(1).argmax(1) % model.config.num_classes
+    return model(inputs[0], inputs[1:], label)  # type: ignore[no-any-return]
+
+
+def _explaining_loss(model: Model) -> Tensor:
+    assert isinstance(model, TrainedInterpreter)
+    return model.losses(_explained(model, BATCH), LATE)["loss"]
+
+
 ADAPTERS = {
     "separation": Adapter(
         inputs=_separation_inputs,
@@ -317,6 +362,18 @@ ADAPTERS = {
         fall=0.5,  # nats
         steps=40,
         learning_rate=1e-2,
+    ),
+    "interpretation": Adapter(
+        inputs=_explained_inputs,
+        shape=lambda model, batch, time: (batch, 1, 12, 12),
+        time_axis=None,
+        objective=lambda model, stage: _explaining_loss(model),
+        loss=_explaining_loss,
+        fall=0.3,
+        steps=40,
+        learning_rate=1e-2,
+        reached_by_objective=True,
+        call=_explained_call,
     ),
     "recognition, of text": Adapter(
         inputs=_text_inputs,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from auriscope.interpretation.baselines import BaselineConfig, GradCAM, Gradients, IntegratedGradients, Occlusion
+from auriscope.interpretation.flint import FLINT, FLINTConfig
 from auriscope.interpretation.interpreter import (
     Interpretation,
     Interpreter,
@@ -11,12 +12,20 @@ from auriscope.interpretation.interpreter import (
     TrainedInterpreter,
 )
 from auriscope.interpretation.lime import LIME, LIMEConfig
+from auriscope.interpretation.lmac import LMAC, LMACConfig
 from auriscope.interpretation.methods import METHODS, interpreter_of
+from auriscope.interpretation.piq import PIQ, PIQConfig
+from auriscope.interpretation.vibi import VIBI, VIBIConfig
 
 __all__ = [
+    "FLINT",
     "LIME",
+    "LMAC",
     "METHODS",
+    "PIQ",
+    "VIBI",
     "BaselineConfig",
+    "FLINTConfig",
     "GradCAM",
     "Gradients",
     "IntegratedGradients",
@@ -24,8 +33,11 @@ __all__ = [
     "Interpreter",
     "InterpreterConfig",
     "LIMEConfig",
+    "LMACConfig",
     "Occlusion",
+    "PIQConfig",
     "Seen",
     "TrainedInterpreter",
+    "VIBIConfig",
     "interpreter_of",
 ]

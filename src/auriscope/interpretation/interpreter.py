@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -12,6 +14,9 @@ from torch import Tensor
 from auriscope.errors import AuriscopeError
 from auriscope.nn.maps import Classifies, HiddenMaps
 from auriscope.pretrained.model import Model
+
+_SMALL = 1e-4
+"""Magnitudes below this are their own logarithms, as far as single precision tells."""
 
 
 @dataclass(frozen=True)
@@ -126,28 +131,53 @@ class TrainedInterpreter(Interpreter, Model):
         """What the network reads of an input: log(1 + x) of magnitudes, images as they are."""
         return x.log1p() if self.config.sample_rate else x
 
+    def of_input(self, mask: Tensor, x: Tensor) -> Tensor:
+        """Turn a mask over what :meth:`readable` gives of ``x`` into that over ``x`` with the same outcome, in [0, 1].
+
+        A mask m over log(1 + x) leaves (1 + x)^m - 1 of x, which is m x of a small x.
+        """
+        if not self.config.sample_rate:
+            return mask
+        return torch.where(x > _SMALL, (mask * x.log1p()).expm1() / x.clamp_min(_SMALL), mask).clamp(0.0, 1.0)
+
+    def begin(self, examples: Iterable[Seen]) -> None:
+        """Prepare a network that has just been drawn for training, by the training's first batches; most need not."""
+
     def require(self, classifier: Classifies) -> HiddenMaps:
         """Give the classifier back if it is as this interpreter's; ``AuriscopeError`` if not."""
-        shows = require_maps(classifier, self.method or self.name)
-        found, expected = facts(shows), {name: getattr(self.config, name) for name in facts(shows)}
-        for name, value in found.items():
-            if value != expected[name]:
+        shows = require_maps(classifier, self.method)
+        for name, value in facts(shows, type(self.config)).items():
+            if value != (own := getattr(self.config, name)):
                 raise AuriscopeError(
-                    f"the interpreter is of another classifier: its {name} is {expected[name]}, and the classifier's "
-                    f"{value}; it was trained for {self.config.classifier or 'one that it does not name'}"
+                    f"the interpreter is of another classifier: its {name} is {own}, and the classifier's {value}; "
+                    f"it was trained for {self.config.classifier or 'one that it does not name'}"
                 )
         return shows
 
 
-def facts(classifier: HiddenMaps) -> dict[str, Any]:
-    """What :class:`InterpreterConfig` tells of a classifier, by the names there."""
+def facts(classifier: HiddenMaps, config_class: type[Any] = InterpreterConfig) -> dict[str, Any]:
+    """What a configuration tells of its classifier, by the names there.
+
+    Besides those of :class:`InterpreterConfig` they are ``num_features``, the values in a frame of a sound or in an
+    image, and ``mel_hz``, the lowest and highest frequency of the mels, if the hidden maps are of such.
+    """
     config: Any = getattr(classifier, "config", None)
-    return {
+    found: dict[str, Any] = {
         "num_classes": len(classifier.labels),
-        "in_channels": int(getattr(config, "channels", 1)) if not hasattr(config, "sample_rate") else 1,
+        "in_channels": 1,
         "hidden_channels": tuple(classifier.hidden_channels),
         "sample_rate": int(getattr(config, "sample_rate", 0)),
+        "mel_hz": None,
     }
+    if found["sample_rate"]:
+        found["num_features"] = config.fft_length // 2 + 1
+        if config.num_mels:
+            found["mel_hz"] = (float(config.min_hz), float(config.max_hz or config.sample_rate / 2))
+    else:
+        found["in_channels"] = int(config.channels)
+        found["num_features"] = config.channels * config.height * config.width
+    known = {field.name for field in dataclasses.fields(config_class)}
+    return {name: value for name, value in found.items() if name in known}
 
 
 def require_maps(classifier: Classifies, method: str) -> HiddenMaps:

@@ -7,13 +7,21 @@ from typing import Any
 
 from auriscope.errors import AuriscopeError
 from auriscope.interpretation.baselines import GradCAM, Gradients, IntegratedGradients, Occlusion
+from auriscope.interpretation.flint import FLINT
 from auriscope.interpretation.interpreter import Interpreter, TrainedInterpreter
 from auriscope.interpretation.lime import LIME
+from auriscope.interpretation.lmac import LMAC
+from auriscope.interpretation.piq import PIQ
+from auriscope.interpretation.vibi import VIBI
 from auriscope.pretrained.addresses import load, suggest
 
 METHODS: dict[str, type[Interpreter]] = {
     kind.method: kind
     for kind in (
+        PIQ,
+        VIBI,
+        FLINT,
+        LMAC,
         LIME,
         Gradients,
         IntegratedGradients,

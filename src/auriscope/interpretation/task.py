@@ -26,12 +26,20 @@ from auriscope.training.task import Batch
 
 @dataclass(frozen=True)
 class InterpretationOptions:
-    """What a recipe may say about the choice of weights: by which figure of the validation, the higher the better.
+    """What a recipe may say about a training.
 
-    "merit" is the mean of input fidelity and faithfulness.
+    Args:
+        select_by: by which figure of the validation the weights are chosen, the higher the better; "merit" is the mean
+            of input fidelity and faithfulness.
+        first_batches: how many batches an interpreter may look at before training, such as for a dictionary.
     """
 
     select_by: Literal["merit", "input_fidelity", "faithfulness"] = "merit"
+    first_batches: int = 8
+
+    def __post_init__(self) -> None:
+        if self.first_batches < 1:
+            raise RecipeError(f"task_options.first_batches must be at least 1, not {self.first_batches}")
 
 
 @dataclass(frozen=True)
@@ -182,7 +190,9 @@ def build(
         entries = ImageSet(images.prepared or images.set, validation.split)
     if batches.labels != tuple(classifier.labels):
         raise RecipeError("data: has other classes than the classifier of model.config.classifier")
-    return InterpretationTask(build_model(recipe), classifier, options), batches, Heard(entries, validation)
+    model: TrainedInterpreter = build_model(recipe)
+    model.begin(see(classifier, classified(classifier, batches.batch(index))) for index in range(options.first_batches))
+    return InterpretationTask(model, classifier, options), batches, Heard(entries, validation)
 
 
 def with_classifier(recipe: Recipe) -> tuple[Recipe, HiddenMaps]:
@@ -201,5 +211,5 @@ def with_classifier(recipe: Recipe) -> tuple[Recipe, HiddenMaps]:
         classifier = require_maps(loaded, architecture.method)
     except AuriscopeError as error:
         raise RecipeError(f"model.config.classifier: {error}") from error
-    config = {**recipe.model.config, **facts(classifier)}
+    config = {**recipe.model.config, **facts(classifier, architecture.Config)}
     return dataclasses.replace(recipe, model=ModelRecipe(recipe.model.architecture, config)), classifier
