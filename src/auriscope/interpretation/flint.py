@@ -133,6 +133,7 @@ class FLINT(TrainedInterpreter, name="interpretation/flint"):
         "num_attributes": 6,
         "channels": 6,
         "decoder_channels": 4,
+        "input_weight": 20.0,
     }
     Published: ClassVar[dict[str, float]] = {
         "input fidelity on MNIST (%)": 10.9,

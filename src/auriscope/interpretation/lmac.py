@@ -73,7 +73,12 @@ class LMAC(TrainedInterpreter, name="interpretation/lmac"):
 
     method = "lmac"
     Config = LMACConfig
-    Tiny: ClassVar[dict[str, Any]] = {"hidden_channels": (4, 6), "channels": 8, "fine_channels": 4}
+    Tiny: ClassVar[dict[str, Any]] = {
+        "hidden_channels": (4, 6),
+        "channels": 8,
+        "fine_channels": 4,
+        "mask_weight": 2.0,
+    }
     Published: ClassVar[dict[str, float]] = {
         "input fidelity on ESC-50, outside its domain": 0.82,
         "faithfulness on ESC-50, outside its domain": 0.40,
