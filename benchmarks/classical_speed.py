@@ -20,8 +20,8 @@ import torch
 from sklearn.decomposition import NMF, FastICA
 from threadpoolctl import threadpool_limits
 
+from auriscope.nn.nmf import DIVERGENCES, factorize
 from auriscope.separation.ica import CONTRASTS, ICAConfig, fit_unmixing
-from auriscope.separation.nmf import DIVERGENCES, factorize
 
 ICA_ITERATIONS, NMF_ITERATIONS = 20, 50
 

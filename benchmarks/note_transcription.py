@@ -17,7 +17,7 @@ import numpy as np
 
 from auriscope.data.pieces import Note, piano_notes, random_score, render_score
 from auriscope.metrics.accumulate import summarize
-from auriscope.separation.nmf import DIVERGENCES
+from auriscope.nn.nmf import DIVERGENCES
 from auriscope.separation.notes import NOTE_DICTIONARY, learn_notes, transcribe_notes
 
 

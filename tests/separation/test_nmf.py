@@ -14,8 +14,9 @@ from auriscope.data import noise_clips, utterances
 from auriscope.data.corpora import Clip
 from auriscope.errors import AuriscopeError
 from auriscope.metrics import si_snr
+from auriscope.nn.nmf import DIVERGENCES, divergence_of, factorize
 from auriscope.separation import NMF, NMFConfig
-from auriscope.separation.nmf import DIVERGENCES, decompose, divergence_of, factorize
+from auriscope.separation.nmf import decompose
 from auriscope.signal.files import read
 
 

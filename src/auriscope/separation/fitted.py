@@ -34,14 +34,6 @@ class FittedSeparator(Model):
             raise AuriscopeError(f"{self.name} has not been fitted: call fit, or load a fitted model")
 
 
-def finite(signal: Tensor, what: str) -> Tensor:
-    """Give the signal back if all of it is finite; else raise ``AuriscopeError``."""
-    # NaN and infinity are among the extremes, which are found in a fifth of the time that asking every value takes.
-    if signal.numel() and not torch.stack(signal.aminmax()).isfinite().all():
-        raise AuriscopeError(f"{what} holds NaN or infinity")
-    return signal
-
-
 def join_in_time(signal: Tensor, lengths: Tensor | None) -> Tensor:
     """Lay the valid samples of a batch (batch, ..., time) one after the other, (..., total)."""
     if lengths is None:

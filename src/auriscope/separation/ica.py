@@ -31,7 +31,8 @@ from torch.nn.functional import softplus
 
 from auriscope.errors import AuriscopeError
 from auriscope.nn.masks import choice, length_mask
-from auriscope.separation.fitted import FittedSeparator, finite, join_in_time
+from auriscope.nn.nmf import finite
+from auriscope.separation.fitted import FittedSeparator, join_in_time
 
 ALGORITHMS = ("parallel", "deflation", "infomax", "extended_infomax")
 CONTRASTS = ("logcosh", "exp", "cube")
