@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "align": "auriscope.verbs.align",
+    "classify": "auriscope.verbs.classify",
     "compare": "auriscope.verbs.compare",
     "diarize": "auriscope.verbs.diarize",
     "embed": "auriscope.verbs.embed",

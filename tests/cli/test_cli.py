@@ -34,6 +34,7 @@ COMMANDS = (
     "diarize",
     "embed",
     "verify",
+    "classify",
     "prepare",
     "train",
     "evaluate",

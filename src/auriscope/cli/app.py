@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from auriscope import __version__
 from auriscope.cli import (
     align,
+    classify,
     compare,
     diarize,
     embed,
@@ -109,6 +110,7 @@ app.command("wer")(wer.wer)
 app.command("diarize")(diarize.diarize)
 app.command("embed")(embed.embed)
 app.command("verify")(verify.verify)
+app.command("classify")(classify.classify)
 app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)

@@ -31,6 +31,12 @@ DEFAULT_LANGUAGE_MODELS: dict[str, str] = {DEFAULT_RECOGNIZER: "recognition/word
 DEFAULT_EMBEDDER = "speaker/ecapa.mini"
 """The shipped speaker model."""
 
+DEFAULT_CLASSIFIER = "classification/cnn.sound-events"
+"""The shipped classifier of sound events."""
+
+PUBLISHED_CLASSIFIER = "hf://speechbrain/cnn14-esc50"
+"""A large published classifier of sounds."""
+
 PUBLISHED_EMBEDDER = "hf://speechbrain/spkrec-ecapa-voxceleb"
 """A large published speaker model."""
 
@@ -85,6 +91,19 @@ def default_embedder() -> str:
     raise AuriscopeError(
         "no speaker model is installed; name one as the model: the folder of one that was trained, or "
         f"{PUBLISHED_EMBEDDER}"
+    )
+
+
+def default_classifier() -> str:
+    """Give the address of the classifier that is used when none is named.
+
+    Raises ``AuriscopeError`` when none is shipped.
+    """
+    if _is_shipped(DEFAULT_CLASSIFIER):
+        return DEFAULT_CLASSIFIER
+    raise AuriscopeError(
+        "no classifier of sound events is installed; name one as the model: the folder of one that was trained, or "
+        f"{PUBLISHED_CLASSIFIER}"
     )
 
 
