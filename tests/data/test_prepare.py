@@ -209,7 +209,8 @@ def test_the_folder_is_named_after_corpus_and_condition(
     assert set(LAYOUTS) == {
         "wsj0-2mix", "wsj0-3mix", "wham", "whamr", "libri2mix", "libri3mix", "voicebank-demand", "musdb18",
         "librispeech", "commonvoice", "ljspeech", "libritts", "vctk", "voxceleb1", "voxceleb2", "cryceleb",
-        "ami", "espeak",
+        "ami", "espeak", "esc50", "urbansound8k", "tut17", "speech-commands", "audiomnist", "mnist", "fashion-mnist",
+        "quickdraw", "class-folders",
     }  # fmt: skip
 
 

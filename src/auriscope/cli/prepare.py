@@ -18,7 +18,8 @@ def prepare(
         typer.Argument(
             metavar="CORPUS",
             help="wsj0-2mix, wsj0-3mix, wham, whamr, libri2mix, libri3mix, voicebank-demand, musdb18, librispeech, "
-            "commonvoice, ljspeech, libritts, vctk, voxceleb1, voxceleb2, cryceleb, ami or espeak.",
+            "commonvoice, ljspeech, libritts, vctk, voxceleb1, voxceleb2, cryceleb, ami, espeak, esc50, urbansound8k, "
+            "tut17, speech-commands, audiomnist, mnist, fashion-mnist, quickdraw or class-folders.",
             show_default=False,
         ),
     ],
@@ -46,7 +47,8 @@ def prepare(
             "--condition",
             metavar="NAME",
             help="Which mixtures: clean, noisy, reverb, noisy-reverb, single or single-reverb; of LibriSpeech and "
-            "LibriTTS, which readers measure: clean or other; of AMI, headsets or array.",
+            "LibriTTS, which readers measure: clean or other; of AMI, headsets or array; of ESC-50, 50 or 10 "
+            "classes; of Speech Commands, 35 or 10 words.",
             show_default="the corpus' usual one",
         ),
     ] = None,
@@ -56,7 +58,7 @@ def prepare(
             "--train-set",
             metavar="NAME",
             help="Of LibriMix: train-360 or train-100; of LibriSpeech and LibriTTS: train-960, train-460 or train-100; "
-            "of espeak: 2000, 500 or 8000 utterances.",
+            "of espeak: 2000, 500 or 8000 utterances; of Quick, Draw!: 4000, 1000, 10000 or 70000 of each class.",
             show_default="the largest",
         ),
     ] = None,
@@ -66,7 +68,7 @@ def prepare(
 
     Checks every file and writes a folder that goes into a recipe (data.prepared) or into evaluate in place of a set.
     """
-    from auriscope.verbs.prepare import MeetingSummary, SpeechSummary
+    from auriscope.verbs.prepare import ImageSummary, LabelledSummary, MeetingSummary, SpeechSummary
     from auriscope.verbs.prepare import prepare as run
 
     with one_line_for([corpus], json=json), progress_bar(corpus) as update:
@@ -85,8 +87,16 @@ def prepare(
     if json:
         emit({"input": corpus, **to_json(result)})
         return
-    say(f"{printable(result.out)} ({printable(result.condition)}, {result.sample_rate} Hz)")
+    classes = f", {result.num_classes} classes" if result.num_classes else ""
+    rate = f", {result.sample_rate} Hz" if result.sample_rate else ""
+    say(f"{printable(result.out)} ({printable(result.condition)}{rate}{classes})")
     for name, split in result.splits.items():
+        if isinstance(split, ImageSummary):
+            say(f"  {name:<6}{split.num_images:>7} images")
+            continue
+        if isinstance(split, LabelledSummary):
+            say(f"  {name:<6}{split.num_sounds:>7} sounds {split.hours:>8.1f} h {split.num_groups:>5} groups")
+            continue
         if isinstance(split, SpeechSummary):
             count = f"{split.num_utterances:>7} utterances"
         elif isinstance(split, MeetingSummary):

@@ -9,15 +9,21 @@ from pathlib import Path
 from auriscope.data.manifest import SPLITS
 from auriscope.data.prepare import (
     LAYOUTS,
+    ImageLayout,
+    LabelledLayout,
     Layout,
     MeetingLayout,
     Selection,
     SpeechLayout,
     inspect,
+    inspect_images,
+    inspect_labelled,
     inspect_meetings,
     inspect_speech,
 )
 from auriscope.data.prepared import write_prepared
+from auriscope.data.prepared_images import write_images
+from auriscope.data.prepared_labelled import write_labelled
 from auriscope.data.prepared_meetings import write_meetings
 from auriscope.data.prepared_speech import write_speech
 from auriscope.errors import CorpusError
@@ -57,11 +63,32 @@ class MeetingSummary:
 
 
 @dataclass(frozen=True)
+class LabelledSummary:
+    """How many labelled sounds a split holds, and how many groups of them (recordings, speakers) that share nothing.
+
+    ``official_sounds`` as in :class:`SplitSummary`.
+    """
+
+    num_sounds: int
+    hours: float
+    num_groups: int
+    official_sounds: int | None
+
+
+@dataclass(frozen=True)
+class ImageSummary:
+    """How many images a split holds; ``official_images`` as in :class:`SplitSummary`."""
+
+    num_images: int
+    official_images: int | None
+
+
+@dataclass(frozen=True)
 class PrepareResult:
     """What was prepared, and where; ``warnings`` are one line each.
 
-    Transcribed speech and meetings have no sources (``num_sources`` 0), and files of several rates have the largest
-    ``sample_rate``.
+    Only mixtures have sources (``num_sources``, else 0), and files of several rates have the largest ``sample_rate``;
+    images have none, and 0. ``num_classes`` is of labelled sounds and images, else 0.
     """
 
     corpus: str
@@ -70,8 +97,9 @@ class PrepareResult:
     sample_rate: int
     condition: str
     num_sources: int
-    splits: Mapping[str, SplitSummary | SpeechSummary | MeetingSummary]
+    splits: Mapping[str, SplitSummary | SpeechSummary | MeetingSummary | LabelledSummary | ImageSummary]
     warnings: tuple[str, ...]
+    num_classes: int = 0
 
 
 def prepare(
@@ -88,7 +116,8 @@ def prepare(
     """Write the manifest of a corpus, after every file's header was checked; the audio stays where it is.
 
     The folder that comes out (:mod:`auriscope.data.prepared`, or :mod:`auriscope.data.prepared_speech` of transcribed
-    speech) goes into a recipe as ``data.prepared``, and into ``evaluate`` in the place of a set's name.
+    speech, :mod:`auriscope.data.prepared_labelled` of labelled sounds, :mod:`auriscope.data.prepared_images`) goes into
+    a recipe as ``data.prepared``, and into ``evaluate`` in the place of a set's name.
 
     Args:
         corpus: one of :data:`auriscope.data.prepare.LAYOUTS`, such as ``"wsj0-2mix"``.
@@ -97,9 +126,10 @@ def prepare(
             is not the corpus' first one.
         sample_rate: 8000, 16000, 44100 or 48000 Hz, as far as the corpus comes in them; by default the first.
         lengths: "min" or "max", of corpora that come in both.
-        condition: which of the corpus' mixtures; of LibriSpeech, which valid and test part, "clean" or "other".
+        condition: which of the corpus' mixtures; of LibriSpeech, which valid and test part, "clean" or "other"; of
+            ESC-50 "50" or "10" classes, of Speech Commands "35" or "10" words.
         train_set: of LibriMix, "train-360" or "train-100"; of LibriSpeech and LibriTTS, "train-960", "train-460" or
-            "train-100".
+            "train-100"; of Quick, Draw! drawings of each class: "4000", "1000", "10000" or "70000".
         on_progress: told the done fraction of the files, 0 to 1.
 
     Raises:
@@ -117,6 +147,10 @@ def prepare(
     )
     if isinstance(layout, MeetingLayout):
         return _prepare_meetings(layout, Path(root), folder, selection, on_progress or _nothing)
+    if isinstance(layout, LabelledLayout):
+        return _prepare_labelled(layout, Path(root), folder, selection, on_progress or _nothing)
+    if isinstance(layout, ImageLayout):
+        return _prepare_images(layout, Path(root), folder, selection, on_progress or _nothing)
     if isinstance(layout, SpeechLayout):
         return _prepare_speech(layout, Path(root), folder, selection, on_progress or _nothing)
     return _prepare_mixtures(layout, Path(root), folder, selection, on_progress or _nothing)
@@ -207,6 +241,42 @@ def _prepare_meetings(
         0,
         splits,
         tuple(filter(None, warnings)),
+    )
+
+
+def _prepare_labelled(
+    layout: LabelledLayout, root: Path, folder: Path, selection: Selection, on_progress: OnProgress
+) -> PrepareResult:
+    prepared = inspect_labelled(layout, root, selection, on_progress)
+    write_labelled(prepared, folder)
+    official, splits = layout.official(selection), {}
+    for name in SPLITS:
+        sounds = prepared.split(name)
+        splits[name] = LabelledSummary(
+            num_sounds=len(sounds),
+            hours=sum(sound.num_frames / sound.sample_rate for sound in sounds) / 3600,
+            num_groups=len({sound.group for sound in sounds}),
+            official_sounds=official.get(name),
+        )
+    warnings = [_incomplete(name, split.num_sounds, split.official_sounds, "sounds") for name, split in splits.items()]
+    rate = max(sound.sample_rate for sound in prepared.sounds)
+    told = tuple(filter(None, warnings))
+    return PrepareResult(
+        layout.name, folder, prepared.root, rate, prepared.condition, 0, splits, told, len(prepared.labels)
+    )
+
+
+def _prepare_images(
+    layout: ImageLayout, root: Path, folder: Path, selection: Selection, on_progress: OnProgress
+) -> PrepareResult:
+    prepared = inspect_images(layout, root, selection, on_progress)
+    write_images(prepared, folder)
+    official = layout.official(selection)
+    splits = {name: ImageSummary(prepared.num_images(name), official.get(name)) for name in SPLITS}
+    warnings = [_incomplete(name, split.num_images, split.official_images, "images") for name, split in splits.items()]
+    told = tuple(filter(None, warnings))
+    return PrepareResult(
+        layout.name, folder, prepared.root, 0, prepared.condition, 0, splits, told, len(prepared.labels)
     )
 
 

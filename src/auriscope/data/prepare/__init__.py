@@ -4,28 +4,40 @@ from __future__ import annotations
 
 from auriscope.data.prepare import (
     ami,
+    audiomnist,
+    classfolders,
     commonvoice,
     cryceleb,
+    esc50,
     espeak,
     librimix,
     librispeech,
     libritts,
     ljspeech,
+    mnist,
     musdb,
+    quickdraw,
+    speechcommands,
+    tut17,
+    urbansound8k,
     vctk,
     voicebank,
     voxceleb,
     wsj0,
 )
 from auriscope.data.prepare.ami import MeetingLayout, inspect_meetings
+from auriscope.data.prepare.labelled import ImageLayout, LabelledLayout, inspect_images, inspect_labelled
 from auriscope.data.prepare.layout import Layout, Selection, inspect
 from auriscope.data.prepare.speech import SpeechLayout, inspect_speech
 
-LAYOUTS: dict[str, Layout | SpeechLayout | MeetingLayout] = {
+AnyLayout = Layout | SpeechLayout | MeetingLayout | LabelledLayout | ImageLayout
+
+LAYOUTS: dict[str, AnyLayout] = {
     layout.name: layout
     for module in (
         *(wsj0, librimix, voicebank, musdb, librispeech, commonvoice),
         *(ljspeech, libritts, vctk, voxceleb, cryceleb, ami, espeak),
+        *(esc50, urbansound8k, tut17, speechcommands, audiomnist, mnist, quickdraw, classfolders),
     )
     for layout in module.LAYOUTS
 }
@@ -33,11 +45,16 @@ LAYOUTS: dict[str, Layout | SpeechLayout | MeetingLayout] = {
 
 __all__ = [
     "LAYOUTS",
+    "AnyLayout",
+    "ImageLayout",
+    "LabelledLayout",
     "Layout",
     "MeetingLayout",
     "Selection",
     "SpeechLayout",
     "inspect",
+    "inspect_images",
+    "inspect_labelled",
     "inspect_meetings",
     "inspect_speech",
 ]
