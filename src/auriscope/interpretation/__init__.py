@@ -11,6 +11,7 @@ from auriscope.interpretation.interpreter import (
     Seen,
     TrainedInterpreter,
 )
+from auriscope.interpretation.l2i import L2I, L2IConfig
 from auriscope.interpretation.lime import LIME, LIMEConfig
 from auriscope.interpretation.lmac import LMAC, LMACConfig
 from auriscope.interpretation.methods import METHODS, interpreter_of
@@ -19,6 +20,7 @@ from auriscope.interpretation.vibi import VIBI, VIBIConfig
 
 __all__ = [
     "FLINT",
+    "L2I",
     "LIME",
     "LMAC",
     "METHODS",
@@ -32,6 +34,7 @@ __all__ = [
     "Interpretation",
     "Interpreter",
     "InterpreterConfig",
+    "L2IConfig",
     "LIMEConfig",
     "LMACConfig",
     "Occlusion",

@@ -9,6 +9,7 @@ from auriscope.errors import AuriscopeError
 from auriscope.interpretation.baselines import GradCAM, Gradients, IntegratedGradients, Occlusion
 from auriscope.interpretation.flint import FLINT
 from auriscope.interpretation.interpreter import Interpreter, TrainedInterpreter
+from auriscope.interpretation.l2i import L2I
 from auriscope.interpretation.lime import LIME
 from auriscope.interpretation.lmac import LMAC
 from auriscope.interpretation.piq import PIQ
@@ -19,6 +20,7 @@ METHODS: dict[str, type[Interpreter]] = {
     kind.method: kind
     for kind in (
         PIQ,
+        L2I,
         VIBI,
         FLINT,
         LMAC,

@@ -115,7 +115,7 @@ class PIQ(TrainedInterpreter, name="interpretation/piq"):
     def adapted(self, maps: tuple[Tensor, ...]) -> Tensor:
         """What is quantised, (batch, channels, height, width), of a classifier's maps."""
         adapted: Tensor = self.adapter(maps[self.config.stage])
-        return adapted if self.down is None else self.down(adapted)  # type: ignore[no-any-return]
+        return adapted if self.down is None else self.down(adapted)
 
     def decoded(self, quantised: Quantised) -> Tensor:
         """Logits (batch, 1, height, width) of the mask, as the decoder gives them."""

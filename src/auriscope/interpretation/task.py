@@ -16,6 +16,7 @@ from auriscope.data.labelled import LabelledBatches, LabelledConfig, LabelledSet
 from auriscope.data.transcribed import padded
 from auriscope.errors import AuriscopeError, CheckpointError, RecipeError
 from auriscope.interpretation.interpreter import Seen, TrainedInterpreter, facts, require_maps
+from auriscope.interpretation.l2i import L2I
 from auriscope.metrics.interpretation import faithfulness, input_fidelity
 from auriscope.nn.maps import HiddenMaps
 from auriscope.pretrained.addresses import load
@@ -32,10 +33,13 @@ class InterpretationOptions:
         select_by: by which figure of the validation the weights are chosen, the higher the better; "merit" is the mean
             of input fidelity and faithfulness.
         first_batches: how many batches an interpreter may look at before training, such as for a dictionary.
+        nmf: the address of a fitted ``separation/nmf`` with the STFT of the classifier, whose spectra are L2I's
+            dictionary in the place of one of the first batches.
     """
 
     select_by: Literal["merit", "input_fidelity", "faithfulness"] = "merit"
     first_batches: int = 8
+    nmf: str | None = None
 
     def __post_init__(self) -> None:
         if self.first_batches < 1:
@@ -191,7 +195,11 @@ def build(
     if batches.labels != tuple(classifier.labels):
         raise RecipeError("data: has other classes than the classifier of model.config.classifier")
     model: TrainedInterpreter = build_model(recipe)
-    model.begin(see(classifier, classified(classifier, batches.batch(index))) for index in range(options.first_batches))
+    if options.nmf is None:
+        first = (batches.batch(index) for index in range(options.first_batches))
+        model.begin(see(classifier, classified(classifier, batch)) for batch in first)
+    else:
+        hand_in_spectra(model, options.nmf)
     return InterpretationTask(model, classifier, options), batches, Heard(entries, validation)
 
 
@@ -206,10 +214,31 @@ def with_classifier(recipe: Recipe) -> tuple[Recipe, HiddenMaps]:
     address = recipe.model.config.get("classifier")
     if not address:
         raise RecipeError("model.config.classifier: give the address of the classifier to explain")
+    loaded = _loaded(str(address), "model.config.classifier")
     try:
-        loaded: Any = load(str(address))
         classifier = require_maps(loaded, architecture.method)
     except AuriscopeError as error:
         raise RecipeError(f"model.config.classifier: {error}") from error
     config = {**recipe.model.config, **facts(classifier, architecture.Config)}
     return dataclasses.replace(recipe, model=ModelRecipe(recipe.model.architecture, config)), classifier
+
+
+def hand_in_spectra(model: TrainedInterpreter, address: str) -> None:
+    """Give L2I the spectra of all sources of the fitted NMF at ``address``; ``RecipeError`` if they do not fit."""
+    if not isinstance(model, L2I):
+        raise RecipeError(f"task_options.nmf: {model.method} has no dictionary of spectra; leave it out")
+    fitted: Any = _loaded(address, "task_options.nmf")
+    if not hasattr(fitted, "dictionaries"):
+        raise RecipeError(f"task_options.nmf: {address} is a {fitted.name} and has no dictionaries of spectra")
+    try:
+        model.hand_in(fitted.dictionaries.movedim(0, 1).flatten(1))
+    except AuriscopeError as error:
+        raise RecipeError(f"task_options.nmf: {error}") from error
+
+
+def _loaded(address: str, key: str) -> Any:
+    """The model at an address, or ``RecipeError`` that begins with the recipe's ``key``."""
+    try:
+        return load(address)
+    except CheckpointError as error:
+        raise RecipeError(f"{key}: {error}") from error
