@@ -21,6 +21,7 @@ _PUBLIC = {
     "diarize": "auriscope.verbs.diarize",
     "embed": "auriscope.verbs.embed",
     "enhance": "auriscope.verbs.enhance",
+    "explain": "auriscope.verbs.explain",
     "export": "auriscope.verbs.export",
     "judge": "auriscope.verbs.judge",
     "listen": "auriscope.verbs.listen",

@@ -35,6 +35,7 @@ COMMANDS = (
     "embed",
     "verify",
     "classify",
+    "explain",
     "prepare",
     "train",
     "evaluate",

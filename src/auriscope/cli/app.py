@@ -19,6 +19,7 @@ from auriscope.cli import (
     embed,
     enhance,
     evaluate,
+    explain,
     export,
     judge,
     listen,
@@ -111,6 +112,7 @@ app.command("diarize")(diarize.diarize)
 app.command("embed")(embed.embed)
 app.command("verify")(verify.verify)
 app.command("classify")(classify.classify)
+app.command("explain")(explain.explain)
 app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)

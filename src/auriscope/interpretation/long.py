@@ -22,11 +22,11 @@ FloatArray = NDArray[np.float32]
 class WindowsConfig:
     """How a long recording is cut: windows of at most ``window_seconds``, which share ``overlap_seconds``.
 
-    What is shorter than a window is one. No window of a longer recording is shorter than half of one.
+    By default as ``auriscope classify`` cuts it, so that both tell the same probabilities. What is shorter than a window is one. No window of a longer recording is shorter than half of one.
     """
 
-    window_seconds: float = 10.0
-    overlap_seconds: float = 1.0
+    window_seconds: float = 5.0
+    overlap_seconds: float = 2.5
 
     def __post_init__(self) -> None:
         if not 0.0 < self.overlap_seconds <= self.window_seconds / 2.0:

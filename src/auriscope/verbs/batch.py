@@ -175,23 +175,31 @@ def collected(found: Iterable[_Result], on_result: Callable[[_Result], None] | N
 
 
 def earlier_result(
-    kind: type[_Result], path: Path, folder: Path, record_name: str, made: dict[str, Any], files: Sequence[str]
+    kind: type[_Result],
+    path: Path,
+    folder: Path,
+    record_name: str,
+    made: dict[str, Any],
+    files: Sequence[str] | None,
+    *,
+    called: str = "files",
 ) -> _Result | None:
     """Give the result of an earlier call, if it was made from this file with these settings and is still there.
 
-    ``kind`` is a dataclass with ``input``, ``files`` and ``resumed``; ``made`` is what its record says of how it came
-    to be, and ``files`` are the names of what was written.
+    ``kind`` is a dataclass with ``input``, ``resumed`` and, ``called`` so, the paths of what was written; ``made`` is
+    what its record says of how it came to be, and ``files`` are the names of what was written, None: those that the
+    record lists.
     """
     record = read_record(folder, record_name) or {}
     if any(record.get(name) != value for name, value in made.items()):
         return None
+    if files is None:
+        files = [str(name) for name in record.get(called) or ["nothing"]]
     if not all((folder / name).is_file() for name in files):
         return None
     written = [os.fspath(folder / name) for name in files]
     try:
-        return TypeAdapter(kind).validate_python(
-            {**record, "input": os.fspath(path), "files": written, "resumed": True}
-        )
+        return TypeAdapter(kind).validate_python({**record, "input": os.fspath(path), called: written, "resumed": True})
     except ValidationError:
         return None
 
@@ -213,14 +221,13 @@ def _owner(folder: Path) -> str | None:
 
 
 def _is_result(path: Path) -> bool:
-    """Whether a record beside the file lists it as a track, or as a sound that a page plays."""
+    """Whether a record beside the file lists it as a track, as a sound that a page plays, or as what was written."""
     for record_path in path.parent.glob("*.json"):
         record = read_record(path.parent, record_path.name) or {}
-        tracks = record.get("tracks")
-        if not isinstance(record.get("source"), dict) or not isinstance(tracks, list):
+        if not isinstance(record.get("source"), dict):
             continue
-        names = [track.get("path") if isinstance(track, dict) else track for track in tracks]
-        names += record["sounds"] if isinstance(record.get("sounds"), list) else []
+        lists = [record[key] for key in ("tracks", "sounds", "outputs") if isinstance(record.get(key), list)]
+        names = [entry.get("path") if isinstance(entry, dict) else entry for entries in lists for entry in entries]
         if path.name in names:
             return True
     return False
