@@ -14,8 +14,11 @@ from captum.attr._core.lime import get_exp_kernel_similarity_function
 from sklearn.linear_model import Lasso, Ridge
 from torch import Tensor
 
+from auriscope.errors import AuriscopeError
 from auriscope.interpretation.lime import (
+    LIME,
     LIMEConfig,
+    best_segments,
     explain_segments,
     fit_linear,
     fit_shapley,
@@ -24,6 +27,7 @@ from auriscope.interpretation.lime import (
     shapley_states,
 )
 from auriscope.interpretation.segments import source_segments
+from auriscope.pretrained import model_class
 
 # Of captum's tests: the network, the input and what its weights must be (tests/attr/test_lime.py, test_kernel_shap.py).
 INPUT = torch.tensor([20.0, 50.0, 30.0]).reshape(1, 1, 3)
@@ -230,3 +234,80 @@ def test_segments_may_be_masks_and_then_all_of_them_are_the_input() -> None:
 def test_configurations_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LIMEConfig(**wrong)
+
+
+class Bright(torch.nn.Module):
+    """A classifier of pictures: class 1 if the upper left corner is bright, 2 if the lower right one is."""
+
+    labels = ("nothing", "corner", "other corner")
+
+    def classify_maps(self, x: Tensor) -> Tensor:
+        first, second = x[:, 0, 2:6, 2:6].mean((1, 2)), x[:, 0, 10:14, 10:14].mean((1, 2))
+        return torch.stack((torch.full_like(first, 2.0), 8 * first, 6 * second), 1)
+
+
+@pytest.fixture
+def corners() -> Tensor:
+    """Squares in all corners (2, 1, 16, 16), in the second picture without the first one."""
+    image = torch.zeros(2, 1, 16, 16)
+    for rows in (slice(2, 6), slice(10, 14)):
+        for columns in (slice(2, 6), slice(10, 14)):
+            image[:, :, rows, columns] = 1.0
+    image[1, :, 2:6, 2:6] = 0.0
+    return image
+
+
+def test_superpixels_that_the_class_needs_are_the_mask(corners: Tensor) -> None:
+    lime = LIME(LIMEConfig(num_samples=300, num_features=1))
+    found = lime.interpret(Bright(), corners)
+    assert found.label.tolist() == [1, 2]
+    assert found.mask.shape == (2, 1, 16, 16)
+    assert set(found.mask.unique().tolist()) == {0.0, 1.0}
+    expected = torch.zeros(2, 16, 16)
+    expected[0, 2:6, 2:6], expected[1, 10:14, 10:14] = 1.0, 1.0
+    assert torch.equal(found.mask[:, 0] * corners[:, 0], expected)
+    # The other class of the first picture, alone or in a batch.
+    other = lime.interpret(Bright(), corners[:1], torch.tensor([2]))
+    assert torch.equal(other.mask[:, 0] * corners[:1, 0], expected[1:])
+    assert torch.equal(lime.interpret(Bright(), corners[1:]).mask, found.mask[1:])
+    # What speaks for another class does not speak for this one.
+    against = lime.interpret(Bright(), corners, torch.tensor([0, 0]))
+    assert (against.mask[0] * corners[0])[:, 2:6, 2:6].max() == 0
+    assert (against.mask[:, 0] * corners[:, 0])[:, 10:14, 10:14].max() == 0
+
+
+def test_the_mask_is_of_the_highest_weights_above_zero() -> None:
+    labels = torch.tensor([[0, 1], [2, 3]])
+    weights = torch.tensor([0.1, -0.5, 0.7, 0.3]).double()
+    assert best_segments(weights, labels, 2).tolist() == [[0, 0], [1, 1]]
+    assert best_segments(weights, labels, 9).tolist() == [[1, 0], [1, 1]]
+    assert best_segments(-weights.abs(), labels, 2).tolist() == [[0, 0], [0, 0]]
+    masks = torch.tensor([[0.25, 1.0], [0.75, 0.0], [0.0, 0.0], [0.0, 0.0]]).reshape(4, 1, 2)
+    assert best_segments(weights, masks, 3).tolist() == [[0.25, 1.0]]
+
+
+def test_sounds_are_cut_into_bands_over_time_or_as_the_caller_says() -> None:
+    torch.manual_seed(0)
+    kind = model_class("classification/xvector")
+    classifier = kind.from_config(kind.Tiny).eval()
+    time = torch.arange(8000) / classifier.config.sample_rate
+    tones = torch.stack([torch.sin(2 * math.pi * hertz * time) for hertz in (500.0, 3000.0)])
+    spectra = classifier.spectrogram(tones).abs()
+    x = classifier.spectrogram(tones.sum(0, keepdim=True)).abs()[:, None]
+    lime = LIME(LIMEConfig(num_samples=100, num_spans=3, num_bands=4, num_features=2))
+    found = lime.interpret(classifier, x)
+    cells = lime.segments(classifier, x)
+    assert cells.unique().tolist() == list(range(12))
+    kept = set(cells[0][found.mask[0, 0] == 1].tolist())
+    assert 1 <= len(kept) <= 2
+    assert found.mask[0, 0].sum() == sum((cells == cell).sum() for cell in kept)
+    sources = source_segments(spectra[None])
+    by_source = LIME(LIMEConfig(num_samples=100, num_features=1)).interpret(classifier, x, segments=sources)
+    distances = (sources[0] - by_source.mask[0]).abs().amax((1, 2))
+    assert distances.min() < 1e-6
+    assert distances.max() > 0.5
+
+
+def test_a_class_that_does_not_exist_is_refused(corners: Tensor) -> None:
+    with pytest.raises(AuriscopeError, match="no class number 3"):
+        LIME().interpret(Bright(), corners, torch.tensor([0, 3]))

@@ -48,9 +48,9 @@ class LIMEConfig:
     ``alpha`` its strength as in scikit-learn. The mask is of the ``num_features`` segments with the highest weights
     above zero.
 
-    ``kernel_size``, ``max_distance`` and ``ratio`` are of superpixels: LIME's own 4 is for photographs and finds one
-    or two in a picture of 28 x 28 pixels. ``num_spans`` and ``num_bands`` are of spectrograms. ``max_batch`` inputs are
-    classified at once; None is as many as stay in the cache of a CPU, or 256 on another device.
+    ``kernel_size``, ``max_distance`` and ``ratio`` are of superpixels: LIME's own 4 and 200 are for photographs, and
+    find one or two in a picture of 28 x 28 pixels. ``num_spans`` and ``num_bands`` are of spectrograms. ``max_batch``
+    inputs are classified at once; None is as many as stay in the cache of a CPU, or 256 on another device.
     """
 
     num_samples: int = 1000
@@ -60,7 +60,7 @@ class LIMEConfig:
     alpha: float = 1.0
     num_features: int = 5
     kernel_size: float = 1.0
-    max_distance: float = 200.0
+    max_distance: float = 6.0
     ratio: float = 0.2
     num_spans: int = 8
     num_bands: int = 8
@@ -241,7 +241,11 @@ def score_states(score: Score, x: Tensor, segments: Tensor, states: Tensor, max_
             masks = chosen.to(x.dtype).index_select(1, segments.flatten()).reshape(-1, 1, *segments.shape)
         else:
             masks = torch.einsum("ns,shw->nhw", chosen.to(x.dtype), segments.to(x.dtype)).unsqueeze(1)
-        scores.append(score(masks * x).double().cpu())
+        left = masks * x
+        if x.device.type == "cpu":
+            # So laid out, convolutions on a CPU take two thirds of the time.
+            left = left.to(memory_format=torch.channels_last)
+        scores.append(score(left).double().cpu())
     return torch.cat(scores)
 
 
