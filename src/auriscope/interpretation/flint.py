@@ -84,7 +84,8 @@ class Attributes(nn.Module):
         cells = (slopes @ self.project.weight).unflatten(1, (found.shape[1], 3, 3))
         # A mean over cells is a product with one matrix for the rows and one for the columns; here both turn round.
         rows, columns = (
-            F.adaptive_avg_pool1d(torch.eye(size, device=found.device)[None], 3)[0] for size in found.shape[2:]
+            F.adaptive_avg_pool1d(torch.eye(size, dtype=found.dtype, device=found.device)[None], 3)[0]
+            for size in found.shape[2:]
         )
         return (found * (rows @ cells @ columns.mT)).sum(1, keepdim=True)
 
