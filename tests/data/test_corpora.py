@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from auriscope.data import corpora_root, impulse_responses, noise_clips, utterances, write_manifest
 from auriscope.data.cache import open_clips
-from auriscope.data.corpora import LEAKED_RESPONSES, QUIRKS
+from auriscope.data.corpora import LEAKED_RESPONSES, QUIRKS, Clip, labelled_clips
 from auriscope.data.manifest import Entry
 from auriscope.data.mixing import DEFAULT_CORPORA
 from auriscope.errors import CorpusError
@@ -113,9 +114,13 @@ def test_no_training_voice_is_in_an_evaluation_split(real_corpora: Path) -> None
 
 @pytest.mark.corpora
 def test_the_corpora_with_quirks_are_as_described(real_corpora: Path) -> None:
-    for corpus in QUIRKS:
-        split = "test" if QUIRKS[corpus].evaluation_only else "train"
-        listed = noise_clips(split, corpus=corpus) if QUIRKS[corpus].not_noise else utterances(corpus, split)
+    for corpus, quirks in QUIRKS.items():
+        split = "test" if quirks.evaluation_only else "train"
+        listed: Sequence[Clip]
+        if quirks.recording or corpus == "real_vs_synth":
+            listed = labelled_clips(corpus, split)
+        else:
+            listed = noise_clips(split, corpus=corpus) if quirks.not_noise else utterances(corpus, split)
         assert listed
         assert all(clip.path.is_file() for clip in listed)
     digits = utterances("fsdd_digits", "test")

@@ -53,8 +53,8 @@ class LabelledMixture:
 class LabelledMixtureSet:
     """A fixed sequence of mixtures of two sounds of other classes, the same on every machine.
 
-    Mixture k holds sound k of the set, if there are so many, and one that is drawn from those of other classes and
-    groups; the first sound is ``level_db`` above the second, both measured where they are not silent. A mixture is as
+    Mixture k holds sound k of the set, if there are so many, and one that is drawn from those of other classes; the
+    first sound is ``level_db`` above the second, both measured where they are not silent. A mixture is as
     long as the longer of the two, but at most ``max_seconds``; the other starts over. What is drawn depends on the
     names of the sounds alone, and is the same at every level.
 
@@ -101,11 +101,7 @@ class LabelledMixtureSet:
         sounds = self.sounds
         first = sounds[self._firsts[index]]
         uniform = _uniform(self.split, first.id)
-        others = [
-            number
-            for number, (label, group) in enumerate(zip(sounds.numbers, sounds.groups, strict=True))
-            if label != first.label and group != first.group
-        ]
+        others = [number for number, label in enumerate(sounds.numbers) if label != first.label]
         second = sounds[_pick(others, uniform)]
         num_frames = min(self._longest, max(len(first.waveform), len(second.waveform)))
         parts = [looped(sound.waveform, 0, num_frames) for sound in (first, second)]

@@ -48,7 +48,7 @@ _LONGEST_SECONDS = 4.0
 _RATE = 16_000
 _KBPS = 32.0
 _LEVEL = 0.05
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,15 @@ def _made(spoken: list[Utterance], copying: list[Machine], sample_rate: int) -> 
 
 def _stored(waveform: FloatArray, sample_rate: int) -> FloatArray:
     """The same level and the same codec for all."""
+    # A codec takes away more of some sounds than of others.
+    heard = _levelled(coded(_levelled(waveform), _RATE, "opus", _KBPS))
+    return _resampled(heard, _RATE, sample_rate)
+
+
+def _levelled(waveform: FloatArray) -> FloatArray:
     level = rms(waveform)
-    levelled = waveform * np.float32(_LEVEL / level if level > 0 else 1.0)
-    return _resampled(coded(levelled.clip(-1.0, 1.0), _RATE, "opus", _KBPS), _RATE, sample_rate)
+    changed: FloatArray = (waveform * np.float32(_LEVEL / level if level > 0 else 1.0)).clip(-1.0, 1.0)
+    return changed
 
 
 @torch.inference_mode()
