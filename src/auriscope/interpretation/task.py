@@ -203,6 +203,12 @@ def build(
     return InterpretationTask(model, classifier, options), batches, Heard(entries, validation)
 
 
+def untrained(recipe: Recipe) -> TrainedInterpreter:
+    """Make a recipe's model for its classifier, as :func:`build` does, but for what that finds in the data."""
+    model: TrainedInterpreter = build_model(with_classifier(recipe)[0])
+    return model
+
+
 def with_classifier(recipe: Recipe) -> tuple[Recipe, HiddenMaps]:
     """The recipe whose model's configuration tells what there is to know of its classifier, and that classifier."""
     try:
