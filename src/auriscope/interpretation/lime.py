@@ -176,9 +176,9 @@ def explain_segments(score: Score, x: Tensor, segments: Tensor, config: LIMEConf
         inside = (segments * size).sum((1, 2))
     live = (inside > 0).cpu()
     states, weights = (shapley_states if config.kernel == "shapley" else random_states)(num_segments, config)
-    states, inverse = states.unique(dim=0, return_inverse=True)
+    states, inverse = torch.unique(states, dim=0, return_inverse=True)
     weights = torch.zeros(len(states), dtype=torch.float64).index_add_(0, inverse, weights)
-    different, inverse = (states & live).unique(dim=0, return_inverse=True)
+    different, inverse = torch.unique(states & live, dim=0, return_inverse=True)
     scores = score_states(score, x, segments, different, config.max_batch)[inverse]
     found = torch.zeros(num_segments, dtype=torch.float64)
     if not live.any():
@@ -236,7 +236,7 @@ def score_states(score: Score, x: Tensor, segments: Tensor, states: Tensor, max_
     if max_batch is None:
         max_batch = min(64, max(1, _CACHED // x.numel())) if x.device.type == "cpu" else 256
     scores = []
-    for chosen in states.to(x.device).split(max_batch):
+    for chosen in torch.split(states.to(x.device), max_batch):
         if segments.dim() == 2:
             masks = chosen.to(x.dtype).index_select(1, segments.flatten()).reshape(-1, 1, *segments.shape)
         else:

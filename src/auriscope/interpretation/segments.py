@@ -67,7 +67,7 @@ def superpixels(
     root = parent.flatten(1)
     while not torch.equal(root, above := root.gather(1, root)):
         root = above
-    return torch.stack([each.unique(return_inverse=True)[1] for each in root]).reshape(batch, height, width)
+    return torch.stack([torch.unique(each, return_inverse=True)[1] for each in root]).reshape(batch, height, width)
 
 
 def time_frequency_segments(
@@ -82,15 +82,16 @@ def time_frequency_segments(
     (ISMIR 2017), section 3, time-frequency segments.
 
     >>> time_frequency_segments(4, 5, num_spans=2, num_bands=2)[0].tolist()
-    [[0, 0, 1, 1, 1], [0, 0, 1, 1, 1], [2, 2, 3, 3, 3], [2, 2, 3, 3, 3]]
+    [[0, 1, 1, 1, 1], [0, 1, 1, 1, 1], [2, 3, 3, 3, 3], [2, 3, 3, 3, 3]]
     """
     span = torch.arange(num_frames) * min(num_spans, num_frames) // num_frames
     highest = hz_to_mel(torch.tensor(sample_rate / 2.0))
     edges = mel_to_hz(torch.linspace(0.0, float(highest), num_bands + 1)[1:-1])
     band = torch.bucketize(torch.linspace(0.0, sample_rate / 2.0, num_bins), edges, right=True)
     # A band in which no bin lies has no number.
-    band = band.unique(return_inverse=True)[1]
-    return (span[:, None] * (int(band.max()) + 1) + band)[None]
+    band = torch.unique(band, return_inverse=True)[1]
+    labels: Tensor = span[:, None] * (int(band.max()) + 1) + band
+    return labels[None]
 
 
 def source_segments(magnitude: Tensor, *, num_spans: int = 1) -> Tensor:

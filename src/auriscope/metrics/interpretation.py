@@ -165,9 +165,10 @@ def frechet_distance(estimates: Tensor, references: Tensor) -> Tensor:
                 "two examples or more, of the same channels"
             )
     (first_mean, first), (second_mean, second) = _moments(estimates), _moments(references)
-    common = torch.linalg.matrix_norm(first @ second.mT, "nuc")
+    common = torch.linalg.svdvals(first @ second.mT).sum()
     spread = first.square().sum() + second.square().sum() - 2.0 * common
-    return ((first_mean - second_mean).square().sum() + spread).clamp(min=0)
+    distance: Tensor = (first_mean - second_mean).square().sum() + spread
+    return distance.clamp(min=0)
 
 
 def interpretation_values(
