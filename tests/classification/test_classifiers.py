@@ -120,6 +120,20 @@ def test_norms_of_maps_learn_from_valid_frames_alone() -> None:
     torch.testing.assert_close(norm.running_var, plain.running_var)
 
 
+@pytest.mark.parametrize("kind", [CNN, ImageCNN])
+def test_norms_that_the_convolutions_do_on_their_way_are_the_same(kind: type[Any]) -> None:
+    model = tiny(kind)
+    for module in model.modules():
+        if isinstance(module, MapNorm):
+            for tensor in (module.running_mean, module.weight.data, module.bias.data):
+                tensor.normal_()
+            module.running_var.uniform_(0.5, 2.0)
+    x = torch.rand(2, 1, 12, 12) if kind is ImageCNN else noise(2, 6000)
+    with torch.no_grad():
+        quick = model(x)
+    torch.testing.assert_close(quick, model(x), rtol=1e-4, atol=1e-5)
+
+
 def test_pooling_adds_the_mean_and_the_highest_over_time() -> None:
     x = torch.randn(2, 3, 7, 5)
     expected = torch.stack([x[0].mean(2)[:, :4].amax(1) + x[0].mean(2)[:, :4].mean(1), x[1].mean(2).amax(1)])
