@@ -13,7 +13,7 @@ from auriscope.errors import RecipeError
 from auriscope.pretrained import load
 from auriscope.pretrained.card import ModelCard
 from auriscope.training.checkpoints import save_weights
-from auriscope.training.recipe import build_model
+from auriscope.training.recipe import build_model, read_recipe
 from auriscope.verbs import shipped
 from auriscope.verbs.evaluate import EvaluationResult, Figure
 from auriscope.verbs.shipped import Place, improve, need, read_list
@@ -176,3 +176,16 @@ def test_the_list_of_this_repository_is_whole() -> None:
         assert (root / "recipes" / model.recipe).is_file(), name
         assert all(floor > 0 for floors in (model.floors, *model.more_floors.values()) for floor in floors.values())
         assert set(model.separators) <= set(listed.models)
+
+
+@pytest.mark.parametrize(
+    ("name", "corpora"),
+    [
+        ("sound-events-mini", ["sound_events", "noise", "esc10_crying_baby", "rir"]),
+        ("real-synthetic-mini", ["libri_251spk", "commonvoice_en", "noise", "rir"]),
+        ("mnist-mini", ["mnist_train_10k", "mnist_10k"]),
+    ],
+)
+def test_a_classifier_has_heard_the_corpora_of_its_set(name: str, corpora: list[str]) -> None:
+    root = Path(__file__).parents[2]
+    assert shipped._corpora(read_recipe(root / f"recipes/classification/{name}.yaml")) == corpora

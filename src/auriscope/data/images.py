@@ -31,7 +31,7 @@ from auriscope.data.prepared_images import open_images
 from auriscope.errors import CorpusError, RecipeError
 from auriscope.pretrained.addresses import suggest
 
-IMAGE_SETS = {
+IMAGE_SETS: dict[str, dict[str, tuple[str, ...]]] = {
     "mnist": {
         "train": ("mnist_train_10k", "mnist_10k"),
         "valid": ("mnist_train_10k", "mnist_10k"),

@@ -125,9 +125,10 @@ def open_labelled(
         raise CorpusError(f"the set {name!r} has no folds; leave the fold out")
     named = SETS[name]
     if name == REAL_SYNTHETIC and split != "test":
-        clips, store = real_and_synthetic(split, sample_rate=sample_rate, root=root, folder=folder)
-        return named.labels, clips, [store]
-    clips, stores = [], []
+        spoken, store = real_and_synthetic(split, sample_rate=sample_rate, root=root, folder=folder)
+        return named.labels, spoken, [store]
+    clips: list[LabelledClip] = []
+    stores: list[ClipStore] = []
     for corpus, called in named.corpora.items():
         own = labelled_clips(corpus, split, root=root)
         own = [replace(clip, label=called[clip.label]) for clip in own if clip.label in called]

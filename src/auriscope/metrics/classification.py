@@ -134,7 +134,7 @@ class _Told:
         """By class: examples that are told, that there are, and that are taken for it."""
         hit = self.found == self.labels
         pairs = ((self.labels[hit], weights[hit]), (self.labels, weights), (self.found, weights))
-        right, there, taken = (np.bincount(of, own, self.num_classes) for of, own in pairs)
+        right, there, taken = (np.bincount(of, own, self.num_classes).astype(np.float64) for of, own in pairs)
         return right, there, taken
 
 

@@ -143,7 +143,7 @@ def evaluate(
         return _recognized(model, network, set_name, split, options, language_model, lm_weight, offline, notify)
     if room == "speaker":
         return _verified(model, network, set_name, split, notify)
-    if room == "classification":
+    if isinstance(network, Classifier):
         return _classified(model, network, set_name, split, fold, notify)
     if room == "synthesis":
         return _spoken(model, network, set_name, split, offline, notify)
