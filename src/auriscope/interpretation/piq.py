@@ -30,7 +30,8 @@ class PIQConfig(InterpreterConfig):
     ``kernel_sizes``, all but the last double the size; ``decoder_channels`` are those between them (empty: always as
     many as the map has). With ``resize`` what comes out is stretched to the size of the input, ``mel_hz`` being the
     lowest and highest frequency of a classifier whose maps are of mels; without, it is cut, or its last row or column
-    repeated, as published. The mask is to be 1 where the input is above ``threshold`` of its maximum.
+    repeated, as published. The mask is to be 1 where the input is above ``threshold`` of its maximum. With ``binary`` an
+    interpretation is all of what the mask has above a half, and nothing else.
     """
 
     num_classes: int = 50
@@ -45,6 +46,7 @@ class PIQConfig(InterpreterConfig):
     resize: bool = False
     mel_hz: tuple[float, float] | None = None
     threshold: float = 0.35
+    binary: bool = False
     codebook_weight: float = 1.0
     commitment_weight: float = 1.0
 
@@ -134,13 +136,19 @@ class PIQ(TrainedInterpreter, name="interpretation/piq"):
 
         Of sounds the network's mask multiplies log(1 + x); what comes out is the same mask over x itself.
         """
-        return self.of_input(self.logits(x, maps, label)[0].sigmoid(), x)
+        logits = self.logits(x, maps, label)[0]
+        return (logits > 0).to(x.dtype) if self.config.binary else self.of_input(logits.sigmoid(), x)
 
     def losses(self, seen: Seen, index: int) -> dict[str, Tensor]:  # noqa: ARG002
-        """Cross-entropy of the mask from where the source is loud, and distances of codes and maps (section 2.3)."""
+        """Cross-entropy of the mask from where the source is loud, and distances of codes and maps (section 2.3).
+
+        Where something else was mixed in, the mask is to leave the source its share.
+        """
         config = self.config
         logits, adapted, quantised = self.logits(seen.x, seen.maps, seen.label)
-        target = loud_part(self.readable(seen.source), config.threshold)
+        whole, source = self.readable(seen.x), self.readable(seen.source)
+        share = (source.sum(1, keepdim=True) / whole.sum(1, keepdim=True).clamp_min(1e-8)).clamp(max=1.0)
+        target = loud_part(source, config.threshold) * share
         mask = F.binary_cross_entropy_with_logits(logits.float(), target)
         codebook = F.mse_loss(quantised.codes, adapted.detach())
         commitment = F.mse_loss(adapted, quantised.codes.detach())

@@ -19,6 +19,7 @@ from auriscope.interpretation.interpreter import Seen, TrainedInterpreter, facts
 from auriscope.interpretation.l2i import L2I
 from auriscope.metrics.interpretation import faithfulness, input_fidelity
 from auriscope.nn.maps import HiddenMaps
+from auriscope.nn.masks import length_mask
 from auriscope.pretrained.addresses import load
 from auriscope.pretrained.model import model_class
 from auriscope.training.recipe import ModelRecipe, Recipe, build_model, parse
@@ -35,15 +36,22 @@ class InterpretationOptions:
         first_batches: how many batches an interpreter may look at before training, such as for a dictionary.
         nmf: the address of a fitted ``separation/nmf`` with the STFT of the classifier, whose spectra are L2I's
             dictionary in the place of one of the first batches.
+        mixed_share: the share of examples into which another of the batch is mixed, if the classifier takes it for
+            another class; what is to be explained is then still the class of the example without it.
+        mixed_db: how loud sounds are beside what is mixed into them, drawn between two levels in dB; images are added.
     """
 
     select_by: Literal["merit", "input_fidelity", "faithfulness"] = "merit"
     first_batches: int = 8
     nmf: str | None = None
+    mixed_share: float = 0.0
+    mixed_db: tuple[float, float] = (-5.0, 5.0)
 
     def __post_init__(self) -> None:
         if self.first_batches < 1:
             raise RecipeError(f"task_options.first_batches must be at least 1, not {self.first_batches}")
+        if not 0.0 <= self.mixed_share <= 1.0 or self.mixed_db[0] > self.mixed_db[1]:
+            raise RecipeError("task_options: mixed_share must lie between 0 and 1, and mixed_db be from low to high")
 
 
 @dataclass(frozen=True)
@@ -102,11 +110,23 @@ class InterpretationTask(nn.Module):
 
     def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:  # noqa: ARG002
         """The losses of a batch."""
-        seen = see(self.classifier, classified(self.classifier, batch))
+        seen = self._mixed(batch, see(self.classifier, classified(self.classifier, batch)))
         losses = self.model.losses(seen, int(self.batches_seen))
         if self.training:
             self.batches_seen += 1
         return losses
+
+    def _mixed(self, batch: Batch, seen: Seen) -> Seen:
+        """The same examples, something else being mixed into a share of them."""
+        options, number = self.options, len(seen.x)
+        if not self.training or options.mixed_share == 0.0:
+            return seen
+        partner = torch.randperm(number).to(seen.x.device)
+        level_db = torch.empty(number).uniform_(*options.mixed_db).to(seen.x.device)
+        chosen = (torch.rand(number) < options.mixed_share).to(seen.x.device) & (seen.label != seen.label[partner])
+        classifier = self.classifier
+        heard = see(classifier, classified(classifier, with_others(batch, partner, level_db, chosen)))
+        return dataclasses.replace(heard, label=seen.label, source=seen.x)
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
         """Input fidelity, faithfulness and their mean of each example, and how much of the input the mask keeps."""
@@ -141,6 +161,23 @@ def see(classifier: HiddenMaps, x: Tensor) -> Seen:
     with torch.no_grad():
         maps, logits = classifier.hidden_and_logits(x)
     return Seen(x, maps, logits, logits.argmax(1), x, classifier)
+
+
+def with_others(batch: Batch, partner: Tensor, level_db: Tensor, chosen: Tensor) -> Batch:
+    """Mix others of a batch into it, where it is ``chosen`` (batch,): those of the numbers ``partner`` (batch,).
+
+    Images are added, up to white. A sound is ``level_db`` (batch,) louder than what is mixed into it; silence stays.
+    """
+    if "image" in batch:
+        image = batch["image"]
+        return {"image": (image + chosen[:, None, None, None] * image[partner]).clamp(max=1.0)}
+    waveform, lengths = batch["waveform"], batch["lengths"]
+    waveform = torch.where(length_mask(lengths, waveform.shape[1]), waveform, 0.0)
+    size = (waveform.square().sum(1) / lengths.clamp_min(1)).sqrt()
+    gain = torch.where(chosen, size / size[partner].clamp_min(1e-8) * 10.0 ** (-level_db / 20.0), 0.0)
+    gain = torch.where(size[partner] > 0, gain, 0.0)
+    lengths = torch.where(chosen, torch.maximum(lengths, lengths[partner]), lengths)
+    return {"waveform": waveform + gain[:, None] * waveform[partner], "lengths": lengths}
 
 
 class Heard:
@@ -192,8 +229,6 @@ def build(
         images = parse(ImagesConfig, recipe.data, "data")
         batches = ImageBatches(images, seed=recipe.seed, num_threads=num_threads)
         entries = ImageSet(images.prepared or images.set, validation.split)
-    if batches.labels != tuple(classifier.labels):
-        raise RecipeError("data: has other classes than the classifier of model.config.classifier")
     model: TrainedInterpreter = build_model(recipe)
     if options.nmf is None:
         first = (batches.batch(index) for index in range(options.first_batches))
