@@ -81,13 +81,14 @@ class Attributes(nn.Module):
         found = F.leaky_relu(self.conv(hidden))
         before = self.project(F.adaptive_avg_pool2d(found, 3).flatten(1))
         slopes = weights * torch.where(before > 0, 1.0, _LEAK)
-        cells = (slopes @ self.project.weight).unflatten(1, (found.shape[1], 3, 3))
+        cells = (slopes @ self.project.weight).reshape(len(found), found.shape[1], 3, 3)
         # A mean over cells is a product with one matrix for the rows and one for the columns; here both turn round.
         rows, columns = (
             F.adaptive_avg_pool1d(torch.eye(size, dtype=found.dtype, device=found.device)[None], 3)[0]
             for size in found.shape[2:]
         )
-        return (found * (rows @ cells @ columns.mT)).sum(1, keepdim=True)
+        shares: Tensor = (found * (rows @ cells @ columns.mT)).sum(1, keepdim=True)
+        return shares
 
 
 class AttributeDecoder(nn.Module):

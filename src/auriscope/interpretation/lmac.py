@@ -97,7 +97,8 @@ class LMAC(TrainedInterpreter, name="interpretation/lmac"):
         features = self.narrow(self.decoder(maps[-config.num_stages :]))
         size = x.shape[2], x.shape[3]
         features = F.relu(self.refine(placed(features, size, config.mel_hz, config.sample_rate)))
-        return self.give(features).sigmoid()
+        mask: Tensor = self.give(features).sigmoid()
+        return mask
 
     def losses(self, seen: Seen, index: int) -> dict[str, Tensor]:  # noqa: ARG002
         """Cross-entropies of the decision under the mask ("inside") and without it ("without"), and the mask's mean."""

@@ -64,7 +64,7 @@ class Explainer(nn.Module):
         """Log-probabilities (batch, rows, columns) of the chunks, which sum to one; the size is whole chunks."""
         x = F.max_pool2d(F.relu(self.first(features)), self.first_pool)
         x = F.max_pool2d(F.relu(self.second(x)), self.second_pool)
-        scores = self.score(x)[:, 0]
+        scores: Tensor = self.score(x)[:, 0]
         return scores.flatten(1).log_softmax(1).reshape(scores.shape)
 
 
@@ -140,7 +140,7 @@ class VIBI(TrainedInterpreter, name="interpretation/vibi"):
 
     def num_chosen(self, num_chunks: int) -> int:
         """How many of so many chunks are the interpretation."""
-        return max(1, round(self.config.chosen_share * num_chunks))
+        return max(1, round(float(self.config.chosen_share) * num_chunks))
 
     def spread(self, chosen: Tensor, x: Tensor) -> Tensor:
         """Bring what each chunk is multiplied by, (batch, rows, columns), to a mask over ``x``."""
