@@ -30,8 +30,8 @@ class PIQConfig(InterpreterConfig):
     ``kernel_sizes``, all but the last double the size; ``decoder_channels`` are those between them (empty: always as
     many as the map has). With ``resize`` what comes out is stretched to the size of the input, ``mel_hz`` being the
     lowest and highest frequency of a classifier whose maps are of mels; without, it is cut, or its last row or column
-    repeated, as published. The mask is to be 1 where the input is above ``threshold`` of its maximum. With ``binary`` an
-    interpretation is all of what the mask has above a half, and nothing else.
+    repeated, as published. The mask is to be 1 where the input is above ``threshold`` of its maximum. With
+    ``binary`` an interpretation is all of what the mask has above a half, and nothing else.
     """
 
     num_classes: int = 50
