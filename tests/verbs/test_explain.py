@@ -24,7 +24,7 @@ from auriscope.metrics.ratios import si_snr
 from auriscope.signal.files import read, write
 from auriscope.verbs.explain import ExplainResult, explain
 from auriscope.verbs.explain.methods import TRAINED, UNTRAINED, load_method
-from auriscope.verbs.explain.page import percent
+from auriscope.verbs.listen.words import percent
 
 from .hearers import HIGH, LOW, RATE, Bands, BandsConfig, Sides, SidesConfig, tone
 

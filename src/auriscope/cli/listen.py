@@ -46,6 +46,24 @@ def listen(
             show_default="the shipped one, if there is one",
         ),
     ] = None,
+    classify: Annotated[
+        str | None,
+        typer.Option(
+            "--classify",
+            metavar="ADDRESS",
+            help="Tell what is heard by a classifier of sounds, or an interpreter of one, and what it goes by.",
+            show_default="nothing does",
+        ),
+    ] = None,
+    explain: Annotated[
+        str | None,
+        typer.Option(
+            "--explain",
+            metavar="METHOD",
+            help="How to find what the classifier goes by, as in `auriscope explain`.",
+            show_default="the interpreter's, or lime",
+        ),
+    ] = None,
     channel: Channel = None,
     json: Json = False,
     offline: Offline = False,
@@ -72,6 +90,8 @@ def listen(
             enhancer=enhance,
             embedder=embedder,
             recognizer=recognizer if transcribe else False,
+            classifier=classify,
+            explain=explain,
             channel=channel,
             offline=offline or None,
             force=force,
@@ -91,6 +111,9 @@ def _describe(result: Any) -> None:
         say(f"  talker {number}: {score}{unsure}")
         if track.text:
             say(f"    {printable(track.text)}")
+    if result.classified is not None:
+        first = result.classified.classes[0]
+        say(f"  heard: {printable(first.label)}, {100 * first.input:.0f} %")
     for warning in result.warnings:
         say(f"  note: {printable(warning)}")
     say(f"  {printable(result.report)}")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import re
-import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import auriscope
 from auriscope.classification import SoundClassifier
 from auriscope.verbs.batch import (
     Progress,
@@ -18,23 +14,16 @@ from auriscope.verbs.batch import (
     StrPath,
     collected,
     each,
-    earlier_result,
     expand_inputs,
-    folder_aside,
     result_folders,
-    source_of,
-    write_record,
 )
-from auriscope.verbs.explain.explainer import Explainer
 from auriscope.verbs.explain.items import write_items
-from auriscope.verbs.explain.methods import Method, load_method
-from auriscope.verbs.explain.page import write_page
+from auriscope.verbs.explain.job import Job
+from auriscope.verbs.explain.methods import load_method
 from auriscope.verbs.explain.results import ClassProbability, ExplainResult
 from auriscope.verbs.picture import expand_pictures
 
 __all__ = ["ClassProbability", "ExplainResult", "explain"]
-
-_FORMAT_VERSION = 1
 
 
 def explain(
@@ -91,8 +80,7 @@ def explain(
     chosen = load_method(
         method, model=model, classifier=classifier, separator=separator, device=device, offline=offline
     )
-    number = None if label is None else chosen.classifier.label_index(label)
-    job = _Job(chosen, Explainer(chosen, number, channel), label, channel, force, out)
+    job = Job(chosen, out, label, channel, force)
     is_sound = isinstance(chosen.classifier, SoundClassifier)
     paths = expand_inputs(inputs) if is_sound else expand_pictures(inputs)
     folders = result_folders(paths, out)
@@ -109,73 +97,3 @@ def explain(
     if is_sound:
         write_items(Path(out))
     return results
-
-
-@dataclasses.dataclass(frozen=True)
-class _Job:
-    """The settings of one call."""
-
-    method: Method
-    explainer: Explainer
-    label: str | None
-    channel: int | None
-    force: bool
-    out: StrPath
-
-    @property
-    def tag(self) -> str:
-        """What the names of the results begin with: the method, and the class if it was asked for."""
-        return self.method.name if self.label is None else f"{self.method.name}-{_slug(self.label)}"
-
-    def run(self, path: Path, folder: Path, report: Callable[[float], None]) -> ExplainResult:
-        """Explain one input into its folder, unless that has been done."""
-        record = f"explain-{self.tag}.json"
-        settings = self.method.settings()
-        if settings is not None:
-            settings |= {"label": self.label, "channel": self.channel}
-        made = {"format_version": _FORMAT_VERSION, "source": source_of(path), "settings": settings}
-        if settings is not None and not self.force:
-            done = earlier_result(ExplainResult, path, folder, record, made, None, called="outputs")
-            if done is not None:
-                return done
-        labels = self.method.classifier.labels
-        is_sound = isinstance(self.method.classifier, SoundClassifier)
-        with folder_aside(folder) as aside:
-            if is_sound:
-                found = self.explainer.sound(path, aside, self.tag, report)
-            else:
-                found = self.explainer.picture(path, aside, self.tag)
-            result = ExplainResult(
-                input=os.fspath(path),
-                method=self.method.name,
-                label=labels[found.label],
-                outputs=(f"explain-{self.tag}.html", *found.files),
-                fidelity=found.values["input_fidelity"],
-                faithfulness=found.values["faithfulness"],
-                figures=found.figures,
-                decided=labels[int(found.probabilities[0].argmax())],
-                probabilities=found.classes(labels),
-                kind="sound" if is_sound else "picture",
-                classifier=self.method.classifier_address,
-                interpreter=self.method.interpreter_address,
-                sample_rate=int(self.method.classifier.config.sample_rate) if is_sound else None,
-                duration_seconds=found.duration_seconds,
-                warnings=found.warnings,
-            )
-            write_page(result, found.shown, aside / result.page, command=self._command(path))
-            facts = {key: value for key, value in result.to_dict().items() if key not in {"input", "resumed"}}
-            write_record(aside / record, {**made, "auriscope_version": auriscope.__version__, **facts})
-        report(1.0)
-        return dataclasses.replace(result, outputs=tuple(os.fspath(folder / name) for name in result.outputs))
-
-    def _command(self, path: Path) -> str:
-        """Give the command line that makes the same page again."""
-        words = ["auriscope", "explain", os.fspath(path), "--method", self.method.name, *self.method.options]
-        words += ["--label", self.label] if self.label is not None else []
-        words += ["--channel", str(self.channel)] if self.channel is not None else []
-        return shlex.join([*words, "--out", os.fspath(self.out)])
-
-
-def _slug(label: str) -> str:
-    """Write a class so that it can be part of a file's name."""
-    return re.sub(r"[^\w]+", "-", label).strip("-") or "class"

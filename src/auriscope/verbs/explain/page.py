@@ -112,23 +112,21 @@ def headline(result: ExplainResult) -> str:
     """Say in a sentence what was decided, and what is explained if that is something else."""
     before = {row.label: row.input for row in result.probabilities}
     sense = "hears" if result.kind == "sound" else "sees"
-    told = f"The classifier {sense} {result.decided} ({percent(before[result.decided])})."
+    told = f"The classifier {sense} {result.decided} ({words.percent(before[result.decided])})."
     if result.label != result.decided:
-        told += f" Explained is {result.label} ({percent(before[result.label])})."
+        told += f" Explained is {result.label} ({words.percent(before[result.label])})."
     return told
 
 
 def figures(result: ExplainResult) -> list[tuple[str, str, str]]:
     """Name, value and meaning of every figure of a result."""
     verb = "heard" if result.kind == "sound" else "seen"
-    several = (
-        result.kind == "sound" and (result.duration_seconds or 0.0) > 0 and result.fidelity not in (None, 0.0, 1.0)
-    )
-    same = {1.0: "yes", 0.0: "no"}.get(result.fidelity or 0.0, percent(result.fidelity))
+    # A long recording has many windows, and a share of them.
+    same = {1.0: "yes", 0.0: "no"}.get(-1.0 if result.fidelity is None else result.fidelity)
     found = [
         (
             "fidelity",
-            percent(result.fidelity) if several else same,
+            same or words.percent(result.fidelity),
             f"whether what was {verb} alone is decided as the whole is",
         ),
         (
@@ -150,23 +148,12 @@ def rows(probabilities: Sequence[ClassProbability]) -> list[dict[str, Any]]:
     return [
         {
             "label": row.label,
-            "cells": [(percent(value), f"{100 * value:.1f}") for value in (row.input, row.interpretation, row.rest)],
+            "cells": [
+                (words.percent(value), f"{100 * value:.1f}") for value in (row.input, row.interpretation, row.rest)
+            ],
         }
         for row in probabilities
     ]
-
-
-def percent(share: float | None) -> str:
-    """Write a share as people do.
-
-    >>> percent(0.873), percent(0.0004), percent(0.9999), percent(1.0), percent(None)
-    ('87 %', 'under 1 %', 'over 99 %', '100 %', '–')
-    """
-    if share is None:
-        return "–"
-    if 0.0 < share < 0.005:
-        return "under 1 %"
-    return "over 99 %" if 0.995 < share < 1.0 else f"{100 * share:.0f} %"
 
 
 def sound_views(shown: Sounds, result: ExplainResult) -> list[dict[str, Any]]:

@@ -12,9 +12,9 @@ import shlex
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from auriscope.errors import AuriscopeError
+from auriscope.errors import AudioFileError, AuriscopeError
 from auriscope.pretrained.addresses import weights_sha256
 from auriscope.recognition.long import Transcript
 from auriscope.recognition.recognizer import Recognizer
@@ -26,12 +26,15 @@ from auriscope.verbs.batch import Progress, ProgressCallback, StrPath, each, sou
 from auriscope.verbs.defaults import default_recognizer
 from auriscope.verbs.judge import judge, load_estimator
 from auriscope.verbs.listen.report import write_page
-from auriscope.verbs.listen.results import ListenResult, ListenTrack, Turn, finite
+from auriscope.verbs.listen.results import ClassHeard, Classified, ListenResult, ListenTrack, Turn, finite
 from auriscope.verbs.listen.survey import Survey, find_turns, survey
 from auriscope.verbs.separate import RECORD as SEPARATE_RECORD
 from auriscope.verbs.separate import SeparateResult, separate
 from auriscope.verbs.tracks import ENHANCED
 from auriscope.verbs.transcriber import Transcriber, TranscriberSettings, rounded_word
+
+if TYPE_CHECKING:
+    from auriscope.verbs.explain.job import Job
 
 __all__ = ["ListenResult", "ListenTrack", "Turn", "listen"]
 
@@ -42,7 +45,7 @@ EMBED_SECONDS = 600.0
 
 _BLOCK_FRAMES = 1 << 16
 # Where in a file's progress each stage begins; they only make the bar even.
-_JUDGING, _LOOKING, _TRANSCRIBING, _WRITING = 0.5, 0.6, 0.65, 0.94
+_JUDGING, _LOOKING, _TRANSCRIBING, _EXPLAINING, _WRITING = 0.5, 0.6, 0.65, 0.88, 0.94
 
 
 def listen(
@@ -55,6 +58,8 @@ def listen(
     enhancer: StrPath | Separator | bool = False,
     embedder: StrPath | Embedder | None = None,
     recognizer: StrPath | Recognizer | Literal[False] | None = None,
+    classifier: StrPath | Any | None = None,
+    explain: str | None = None,
     channel: int | None = None,
     embed_seconds: float = EMBED_SECONDS,
     device: Any = "cpu",
@@ -82,6 +87,10 @@ def listen(
         embedder: what tells voices apart where there are more than three talkers, and counts them, as in ``separate``.
         recognizer: what writes down what each talker says: address of a recogniser, or the recogniser; by default the
             shipped one, if there is one. False: nothing does.
+        classifier: what tells the classes of the recording: address of a classifier of sounds, or of an interpreter
+            that was trained for one, or the model; the page then has the most probable classes, and the part of the
+            recording that speaks for the first. None: nothing does, unless ``explain`` is given.
+        explain: the method that finds that part, as in ``explain``; by default the interpreter's, or "lime".
         channel: the channel to take, counted from 0; by default all are mixed down.
         embed_seconds: the longest recording whose sound goes into the page.
         device: where the models run.
@@ -98,7 +107,16 @@ def listen(
             the output folder cannot be written, or an input folder holds no audio.
     """
     listener = _Listener(
-        quality_model, recognizer, speakers, channel, embed_seconds, device, offline, force, os.fspath(out)
+        quality_model,
+        recognizer,
+        _explainer(classifier, explain, channel, device, offline, force, out),
+        speakers,
+        channel,
+        embed_seconds,
+        device,
+        offline,
+        force,
+        os.fspath(out),
     )
     results: list[ListenResult] = []
     last = Progress("", 0, 1, "", 0.0)
@@ -149,6 +167,7 @@ class _Listener:
         self,
         quality_model: StrPath | Any | None,
         recognizer: StrPath | Recognizer | Literal[False] | None,
+        explainer: Job | None,
         speakers: int | Literal["auto"] | None,
         channel: int | None,
         embed_seconds: float,
@@ -163,6 +182,7 @@ class _Listener:
         given = quality_model is not None and not isinstance(quality_model, str | os.PathLike)
         self._quality_weights = None if given else weights_sha256(self._quality_address, offline=offline)
         self._transcriber = _transcriber(recognizer, device, offline)
+        self._explainer = explainer
         self._speakers, self._channel, self._embed_seconds = speakers, channel, embed_seconds
         self._device, self._force, self._out = device, force, out
 
@@ -181,7 +201,10 @@ class _Listener:
             "embed_seconds": self._embed_seconds,
             "transcription": None if self._transcriber is None else self._transcriber.identity,
         }
+        if self._explainer is not None:
+            settings["classified"] = self._explainer.method.settings()
         nameless = self._quality_weights is None or (self._transcriber is not None and self._transcriber.nameless)
+        nameless |= self._explainer is not None and self._explainer.method.nameless
         if separated.resumed and not nameless and not self._force:
             done = _resumed(path, folder, source, settings)
             if done is not None:
@@ -211,6 +234,7 @@ class _Listener:
         surveys = [_look(path, self._channel), *(_look(Path(track), None) for track in separated.tracks)]
         turns = find_turns([found.activity_db for found in surveys[1:]])
         transcripts = self._transcribe(separated.tracks, turns, report)
+        classified, unclassified = self._classify(path, folder, report)
         made = (*separated.tracks, *([enhanced] if enhanced else []))
         tracks = tuple(
             ListenTrack(
@@ -238,7 +262,10 @@ class _Listener:
             num_speakers=separated.num_speakers or len(tracks),
             at_least=separated.at_least,
             tracks=tracks,
-            warnings=(*_warnings(separated, info.num_channels, self._channel), *map(_sentence, judged.warnings)),
+            warnings=(
+                *_warnings(separated, info.num_channels, self._channel),
+                *map(_sentence, (*judged.warnings, *unclassified)),
+            ),
             sample_rate=info.sample_rate,
             num_channels=info.num_channels,
             duration_seconds=recording.duration_seconds,
@@ -255,6 +282,7 @@ class _Listener:
             recognizer=None if self._transcriber is None else self._transcriber.address,
             language_model=None if self._transcriber is None else self._transcriber.language_model_address,
             expected_word_error=None if self._transcriber is None else self._transcriber.expected,
+            classified=classified,
             sounds=("recording.opus", *(f"{Path(track).stem}.opus" for track in made)) if beside else (),
             command=self._command(path, separated),
         )
@@ -271,7 +299,7 @@ class _Listener:
             with written_aside(folder / RECORD) as aside:
                 aside.write_text(result.to_json(), encoding="utf-8")
         except BaseException:
-            for name in (PAGE, RECORD, *result.sounds):
+            for name in (PAGE, RECORD, *result.sounds, *(() if classified is None else classified.files)):
                 with suppress(OSError):
                     (folder / name).unlink()
             raise
@@ -287,7 +315,7 @@ class _Listener:
         if self._transcriber is None:
             return [None for _ in tracks]
         found: list[Transcript | None] = []
-        share = (_WRITING - _TRANSCRIBING) / len(tracks)
+        share = (_EXPLAINING - _TRANSCRIBING) / len(tracks)
         for number, (track, spans) in enumerate(zip(tracks, turns, strict=True)):
 
             def follow(fraction: float, start: float = _TRANSCRIBING + number * share) -> None:
@@ -296,6 +324,33 @@ class _Listener:
             follow(0.0)
             found.append(self._transcriber.read(Path(track), spans=spans, on_progress=follow))
         return found
+
+    def _classify(
+        self, path: Path, folder: Path, report: Callable[[str, float], None]
+    ) -> tuple[Classified | None, tuple[str, ...]]:
+        """Tell the classes of the recording and what speaks for the first, or why that cannot be."""
+        if self._explainer is None:
+            return None, ()
+        report("explaining", _EXPLAINING)
+        try:
+            found = self._explainer.run(
+                path, folder, lambda done: report("explaining", _EXPLAINING + (_WRITING - _EXPLAINING) * done)
+            )
+        except AudioFileError as error:
+            return None, (str(error),)
+        classified = Classified(
+            label=found.label,
+            classes=tuple(ClassHeard(**dataclasses.asdict(row)) for row in found.probabilities),
+            heard=found.outputs[1],
+            page=found.page,
+            method=found.method,
+            classifier=str(found.classifier),
+            interpreter=found.interpreter,
+            fidelity=found.fidelity,
+            faithfulness=found.faithfulness,
+            files=(self._explainer.record, *(Path(name).name for name in found.outputs)),
+        )
+        return classified, found.warnings
 
     def _command(self, path: Path, separated: SeparateResult) -> str:
         """Give the command line that makes the same page again, with what was counted and chosen spelled out."""
@@ -306,8 +361,32 @@ class _Listener:
         words += ["--embedder", separated.embedder] if separated.embedder is not None else []
         words += ["--enhance"] if separated.enhancer is not None else []
         words += ["--no-transcribe"] if self._transcriber is None else ["--recognizer", self._transcriber.address]
+        if self._explainer is not None:
+            method = self._explainer.method
+            words += ["--classify", method.interpreter_address or method.classifier_address, "--explain", method.name]
         words += ["--channel", str(self._channel)] if self._channel is not None else []
         return shlex.join(words)
+
+
+def _explainer(
+    classifier: StrPath | Any | None,
+    explain: str | None,
+    channel: int | None,
+    device: Any,
+    offline: bool | None,
+    force: bool,
+    out: StrPath,
+) -> Job | None:
+    if classifier is None and explain is None:
+        return None
+    # Only here: the page of an explanation is made with the means of this package.
+    from auriscope.verbs.explain.job import Job
+    from auriscope.verbs.explain.methods import load_method
+
+    method = load_method(explain, model=classifier, device=device, offline=offline)
+    if not hasattr(method.classifier.config, "sample_rate"):
+        raise AuriscopeError(f"{method.classifier_address} sees pictures; give a classifier of sounds")
+    return Job(method, out, channel=channel, force=force)
 
 
 def _transcriber(
@@ -358,6 +437,7 @@ def _resumed(path: Path, folder: Path, source: dict[str, Any], settings: dict[st
         return None
     names = [PAGE, *(Path(track.path).name for track in result.tracks), *result.sounds]
     names += [Path(result.enhanced).name] if result.enhanced else []
+    names += result.classified.files if result.classified is not None else ()
     if result.source != source or result.settings != settings or not all((folder / name).is_file() for name in names):
         return None
     return dataclasses.replace(result, input=os.fspath(path), resumed=True)

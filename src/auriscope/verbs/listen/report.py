@@ -29,7 +29,7 @@ from auriscope.verbs.listen.pictures import (
 )
 from auriscope.verbs.listen.results import ListenResult, ListenTrack
 from auriscope.verbs.listen.sound import data_uri, encode_opus
-from auriscope.verbs.listen.survey import Survey
+from auriscope.verbs.listen.survey import Survey, survey
 
 MAX_TURN_ROWS = 500
 """So many rows has a table, of turns or of words."""
@@ -93,6 +93,27 @@ def _sound(path: Path, channel: int | None, beside: Path | None) -> str:
             return data_uri((Path(aside) / "sound.opus").read_bytes(), "audio/ogg")
 
 
+def _classified(result: ListenResult, top_db: float, full_scale: float) -> dict[str, Any]:
+    """What a classifier hears, drawn in the scale of the recording."""
+    found = result.classified
+    assert found is not None
+    path = Path(found.heard)
+    with AudioReader(path) as reader:
+        looked = survey(reader.blocks(_BLOCK_FRAMES), reader.sample_rate, reader.info.num_frames)
+    sound = path.name if result.sounds else _sound(path, None, None)
+    return _view(looked, sound, top_db, full_scale) | {
+        "label": found.label,
+        "classes": [
+            (row.label, *map(words.percent, (row.input, row.interpretation, row.rest))) for row in found.classes
+        ],
+        "method": found.method,
+        "classifier": found.classifier,
+        "href": _href(path.name),
+        "file": path.name,
+        "page": _href(Path(found.page).name),
+    }
+
+
 def _page(result: ListenResult, surveys: Sequence[Survey], sounds: Sequence[str]) -> dict[str, Any]:
     script = _resource("listen.js")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
@@ -122,6 +143,7 @@ def _page(result: ListenResult, surveys: Sequence[Survey], sounds: Sequence[str]
             for index, (track, view) in enumerate(zip(result.tracks, views[1 : 1 + len(result.tracks)], strict=True))
         ],
         "enhanced": _enhanced(result.enhanced, views[-1], surveys[-1]) if result.enhanced else None,
+        "classified": None if result.classified is None else _classified(result, top_db, full_scale),
         "lines": lines,
         "transcribed": result.recognizer is not None,
         "words_left_out": words_left_out,
@@ -325,11 +347,13 @@ def _recording_facts(result: ListenResult) -> list[tuple[str, str]]:
 
 def _provenance(result: ListenResult) -> list[tuple[str, str]]:
     chosen = {"auto": "counted in the recording", None: "as many as the model separates"}
+    heard = result.classified
     how = chosen.get(result.settings.get("speakers"), "as asked for")
     return [
         ("Recording", result.input),
         *([("Enhancement model", result.enhancer)] if result.enhancer else []),
         ("Separation model", result.model or "none: one talker needs no separation"),
+        *([("Classifier", f"{heard.classifier}, explained by {heard.method}")] if heard else []),
         *([("Speaker model", f"{result.embedder}, which told the voices apart")] if result.embedder else []),
         ("Quality model", result.quality_model or "none"),
         *([("Transcription model", _written_by(result))] if result.recognizer else []),

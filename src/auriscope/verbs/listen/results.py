@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +52,36 @@ class ListenTrack:
 
 
 @dataclass(frozen=True)
+class ClassHeard:
+    """A class by its name, and how probable it is of the recording, of what was heard, and of what was left, 0 to 1."""
+
+    label: str
+    input: float
+    interpretation: float
+    rest: float
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What a classifier hears in the recording, as ``auriscope explain`` finds it.
+
+    ``label`` is its most probable class and ``classes`` are the most probable ones. ``heard`` is the sound that speaks
+    for ``label`` and ``page`` tells all about it, both by ``method``; ``files`` are the names of all that was written.
+    """
+
+    label: str
+    classes: tuple[ClassHeard, ...]
+    heard: str
+    page: str
+    method: str
+    classifier: str
+    interpreter: str | None
+    fidelity: float | None
+    faithfulness: float | None
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ListenResult:
     """What listening to one recording gave; paths are as the caller gave them.
 
@@ -58,8 +89,9 @@ class ListenResult:
     ``model`` is ``None`` where one talker needed no separation. ``enhanced`` is the recording as it was separated,
     where ``enhancer`` took noise off it before. ``embedder`` told the voices apart where talkers share the outputs of
     ``model``. ``recognizer`` and ``language_model`` wrote the texts, and ``expected_word_error`` is what the
-    recogniser's card says of it. ``settings`` and ``source`` say what the result was made with and from, so that the
-    next run can tell whether it still holds; ``resumed`` is true where it did.
+    recogniser's card says of it. ``classified`` is what a classifier hears, where there was one. ``settings`` and
+    ``source`` say what the result was made with and from, so that the next run can tell whether it still holds;
+    ``resumed`` is true where it did.
     ``sounds`` are the names of the files beside the page that it plays, when the recording is too long to go into it.
     Where ``error`` is not ``None`` it says in one line why there is nothing else.
     """
@@ -84,6 +116,7 @@ class ListenResult:
     recognizer: str | None = None
     language_model: str | None = None
     expected_word_error: str | None = None
+    classified: Classified | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
     sounds: tuple[str, ...] = ()
@@ -103,7 +136,13 @@ class ListenResult:
         """Text of ``report.json``; paths of files beside it are relative to it, so that the folder may be moved."""
         tracks = tuple(dataclasses.replace(track, path=Path(track.path).name) for track in self.tracks)
         enhanced = Path(self.enhanced).name if self.enhanced else None
-        moved = dataclasses.replace(self, report=Path(self.report).name, tracks=tracks, enhanced=enhanced)
+        moved = dataclasses.replace(
+            self,
+            report=Path(self.report).name,
+            tracks=tracks,
+            enhanced=enhanced,
+            classified=_placed(self.classified, None),
+        )
         values = {key: value for key, value in moved.to_dict().items() if key != "resumed"}
         return json.dumps(values, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
@@ -120,7 +159,22 @@ class ListenResult:
         folder = path.parent
         tracks = tuple(dataclasses.replace(track, path=str(folder / track.path)) for track in result.tracks)
         enhanced = str(folder / result.enhanced) if result.enhanced else None
-        return dataclasses.replace(result, report=str(folder / result.report), tracks=tracks, enhanced=enhanced)
+        return dataclasses.replace(
+            result,
+            report=str(folder / result.report),
+            tracks=tracks,
+            enhanced=enhanced,
+            classified=_placed(result.classified, folder),
+        )
+
+
+def _placed(classified: Classified | None, folder: Path | None) -> Classified | None:
+    """Give the same with its files in a folder, or, for the record, by their names alone."""
+    if classified is None:
+        return None
+    names = (Path(path).name for path in (classified.heard, classified.page))
+    heard, page = (os.fspath(folder / name) if folder else name for name in names)
+    return dataclasses.replace(classified, heard=heard, page=page)
 
 
 def finite(value: float | None) -> float | None:

@@ -62,6 +62,19 @@ def share(seconds: float, total_seconds: float) -> str:
     return f"{duration(seconds)} ({'under 1' if percent < 1 else round(percent)} %)"
 
 
+def percent(share: float | None) -> str:
+    """Write a share as people do.
+
+    >>> percent(0.873), percent(0.0004), percent(0.9999), percent(1.0), percent(None)
+    ('87 %', 'under 1 %', 'over 99 %', '100 %', '–')
+    """
+    if share is None:
+        return "–"
+    if 0.0 < share < 0.005:
+        return "under 1 %"
+    return "over 99 %" if 0.995 < share < 1.0 else f"{100 * share:.0f} %"
+
+
 def duration(seconds: float) -> str:
     """Write a length of time with the two units that matter.
 
