@@ -74,6 +74,7 @@ def taught(bars_classifier: ImageCNN) -> Callable[..., TrainedInterpreter]:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = kind.from_config({**facts(bars_classifier, kind.Config), **config})
+            model.begin([see(bars_classifier, draw_pictures(400, 9).x)])
             optimizer = torch.optim.Adam(model.parameters(), 5e-3)
             for step in range(steps):
                 optimizer.zero_grad()

@@ -24,6 +24,8 @@ from auriscope.nn.nmf import factorize
 
 _SMALL = 1e-8
 _MAX_FRAMES = 8192
+_QUIET = -3.0
+"""Where activations begin, before the softplus: all components together are no louder than most inputs."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class Activations(nn.Module):
     """Hidden maps, earliest first, to activations (batch, components, frames), not negative.
 
     The maps are brought to the size of the earliest. Of a sound, bins are then averaged and frames interpolated; an
-    image has one frame, which sees all of it.
+    image has one frame, which sees all of it. Activations are a softplus, where the paper has a rectifier: a component
+    that is off once can come back.
     """
 
     def __init__(self, hidden_channels: tuple[int, ...], channels: int, num_components: int, image: bool) -> None:
@@ -74,6 +77,7 @@ class Activations(nn.Module):
         # Where on an image something lies must not be averaged away.
         self.pool = nn.AdaptiveAvgPool2d(7) if image else nn.AdaptiveAvgPool2d((None, 4))
         self.give = nn.Conv1d(channels * (49 if image else 4), num_components, 1 if image else 3, padding="same")
+        nn.init.constant_(self.give.bias, _QUIET)  # type: ignore[arg-type]  # it has one
         self.image = image
 
     def forward(self, maps: tuple[Tensor, ...], num_frames: int) -> Tensor:
@@ -85,9 +89,9 @@ class Activations(nn.Module):
         ]
         pooled = self.pool(self.mix(torch.cat(entered, 1)))
         if self.image:
-            return F.relu(self.give(pooled.flatten(1)[..., None]))
+            return F.softplus(self.give(pooled.flatten(1)[..., None]))
         frames = F.interpolate(pooled.movedim(3, 2).flatten(1, 2), num_frames, mode="linear", align_corners=False)
-        return F.relu(self.give(frames))
+        return F.softplus(self.give(frames))
 
 
 class Decision(nn.Module):
@@ -139,7 +143,7 @@ class L2I(TrainedInterpreter, name="interpretation/l2i"):
         self.decide = Decision(config.num_components, config.num_classes, image=not config.sample_rate)
         # Until a dictionary is learnt or handed in, spectra of noise.
         drawn = torch.rand(config.num_features, config.num_components)
-        self.register_buffer("dictionary", drawn / _size(drawn))
+        self.register_buffer("dictionary", F.normalize(drawn, dim=0))
 
     def matrix(self, x: Tensor) -> Tensor:
         """What the dictionary is of, (batch, num_features, frames), of inputs (batch, channels, height, width)."""
@@ -171,7 +175,7 @@ class L2I(TrainedInterpreter, name="interpretation/l2i"):
                 f"the dictionary is of {' x '.join(map(str, dictionary.shape))} values and must be of "
                 f"{' x '.join(map(str, self.dictionary.shape))} (features x components), none of them negative"
             )
-        self.dictionary.copy_(dictionary / _size(dictionary))
+        self.dictionary.copy_(F.normalize(dictionary, dim=0))
 
     def activations(self, x: Tensor, maps: tuple[Tensor, ...]) -> Tensor:
         """How loudly every component sounds when, (batch, components, frames)."""
@@ -206,14 +210,16 @@ class L2I(TrainedInterpreter, name="interpretation/l2i"):
     def losses(self, seen: Seen, index: int) -> dict[str, Tensor]:
         """Squared error of the input from the dictionary, size of activations, and cross-entropy from the decision.
 
-        Equation 5 of the paper; "fidelity" is of the classifier's probabilities.
+        Equation 5 of the paper; but the error is a share of the input's power, so that weights mean the same of quiet
+        sounds and of images, which are mostly black. "fidelity" is of the classifier's probabilities.
         """
         config = self.config
         activations = self.activations(seen.x, seen.maps)
         target = self.matrix(seen.x)
         logits = self.decide(activations)[1]
         losses = {
-            "reconstruction": F.mse_loss(self.dictionary @ activations, target),
+            "reconstruction": F.mse_loss(self.dictionary @ activations, target)
+            / target.square().mean().clamp_min(_SMALL),
             "sparse": activations.mean(),
             "fidelity": F.cross_entropy(logits.float(), seen.logits.float().softmax(1)),
         }
@@ -224,8 +230,3 @@ class L2I(TrainedInterpreter, name="interpretation/l2i"):
             + fidelity_weight * losses["fidelity"]
         )
         return losses
-
-
-def _size(dictionary: Tensor) -> Tensor:
-    """The root mean square of every column: with columns of size 1, activations are about as large as inputs are."""
-    return dictionary.square().mean(0).sqrt().clamp_min(_SMALL)
