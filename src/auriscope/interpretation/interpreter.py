@@ -6,7 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -188,7 +188,7 @@ def require_maps(classifier: Classifies, method: str) -> HiddenMaps:
             f"{method} needs the hidden maps of a classifier, and {name} has none; lime, gradients, "
             "integrated-gradients and occlusion need none"
         )
-    return cast(HiddenMaps, classifier)
+    return classifier
 
 
 def explained_label(logits: Tensor, label: Tensor | None) -> Tensor:

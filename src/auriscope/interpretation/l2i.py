@@ -205,7 +205,7 @@ class L2I(TrainedInterpreter, name="interpretation/l2i"):
         if self.config.sample_rate:
             return self.of_input(share.mT[:, None], x)
         # One mask for all channels.
-        return share[..., 0].unflatten(1, x.shape[1:]).mean(1, keepdim=True)
+        return share[..., 0].reshape(x.shape).mean(1, keepdim=True)
 
     def losses(self, seen: Seen, index: int) -> dict[str, Tensor]:
         """Squared error of the input from the dictionary, size of activations, and cross-entropy from the decision.

@@ -158,8 +158,12 @@ class PIQ(TrainedInterpreter, name="interpretation/piq"):
     @torch.no_grad()
     def begin(self, examples: Iterable[Seen]) -> None:
         """Draw the codes from what the network makes of examples before it has learnt anything."""
-        drawn = [(self.adapted(seen.maps), seen.label) for seen in examples]
-        self.codebook.begin(torch.cat([maps for maps, _ in drawn]), torch.cat([label for _, label in drawn]))
+        vectors, labels = [], []
+        for seen in examples:
+            adapted = self.adapted(seen.maps).flatten(2).mT
+            vectors.append(adapted.flatten(0, 1))
+            labels.append(seen.label.repeat_interleave(adapted.shape[1]))
+        self.codebook.begin(torch.cat(vectors), torch.cat(labels))
 
     def _fitted(self, decoded: Tensor, x: Tensor) -> Tensor:
         """Bring what was decoded to the height and width of the input."""

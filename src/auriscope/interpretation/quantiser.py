@@ -43,7 +43,7 @@ class PartitionedCodebook(nn.Module):
     def __init__(self, num_codes: int, dim: int, num_classes: int, num_shared: int = 0) -> None:
         super().__init__()
         own = torch.linspace(-0.5, num_classes - 0.51, num_codes - num_shared).round().long()
-        if num_codes - num_shared < num_classes or len(own.unique()) < num_classes:
+        if num_codes - num_shared < num_classes or len(set(own.tolist())) < num_classes:
             raise ValueError(f"{num_codes} codes, {num_shared} of them shared, leave a class of {num_classes} none")
         owner = torch.cat((own, torch.full((num_shared,), _SHARED)))
         self.register_buffer("owner", owner, persistent=False)
@@ -60,19 +60,18 @@ class PartitionedCodebook(nn.Module):
             # The squared distance, less the vector's own square, which is the same for all codes.
             distances = self.codes.square().sum(1) - 2.0 * vectors @ self.codes.mT
             index = distances.masked_fill(~self.open_to(label)[:, None], torch.inf).argmin(2)
-        codes = F.embedding(index, self.codes).mT.unflatten(2, maps.shape[2:])
-        return Quantised(codes, maps + (codes - maps).detach(), index.unflatten(1, maps.shape[2:]))
+        codes = F.embedding(index, self.codes).mT.reshape(maps.shape)
+        return Quantised(codes, maps + (codes - maps).detach(), index.reshape(len(maps), *maps.shape[2:]))
 
     @torch.no_grad()
-    def begin(self, maps: Tensor, label: Tensor, seed: int = 0) -> None:
-        """Draw the codes of every class from the vectors of its maps (batch, dim, height, width), so that all are used.
+    def begin(self, vectors: Tensor, label: Tensor, seed: int = 0) -> None:
+        """Draw the codes of every class from vectors (vectors, dim) of the classes (vectors,), so that all are used.
 
-        Shared codes are drawn from all vectors. A class of which there are no maps keeps its codes.
+        Shared codes are drawn from all vectors. A class of which there are none keeps its codes.
         """
         generator = torch.Generator().manual_seed(seed)
-        vectors = maps.movedim(1, -1)
-        for owner in self.owner.unique().tolist():
-            pool = vectors[label == owner if owner != _SHARED else slice(None)].reshape(-1, maps.shape[1])
+        for owner in sorted(set(self.owner.tolist())):
+            pool = vectors if owner == _SHARED else vectors[label == owner]
             places = (self.owner == owner).nonzero()[:, 0]
             if len(pool):
                 drawn = torch.randint(len(pool), (len(places),), generator=generator).to(pool.device)

@@ -67,7 +67,7 @@ class InterpretationValidation:
     max_seconds: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or (self.max_items or 1) < 1 or not self.max_seconds > 0:
+        if min(self.batch_size, 1 if self.max_items is None else self.max_items) < 1 or not self.max_seconds > 0:
             raise RecipeError("validation: batch_size and max_items must be at least 1, and max_seconds above 0")
 
 
