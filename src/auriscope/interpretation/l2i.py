@@ -205,7 +205,8 @@ class L2I(TrainedInterpreter, name="interpretation/l2i"):
         if self.config.sample_rate:
             return self.of_input(share.mT[:, None], x)
         # One mask for all channels.
-        return share[..., 0].reshape(x.shape).mean(1, keepdim=True)
+        mask: Tensor = share[..., 0].reshape(x.shape).mean(1, keepdim=True)
+        return mask
 
     def losses(self, seen: Seen, index: int) -> dict[str, Tensor]:
         """Squared error of the input from the dictionary, size of activations, and cross-entropy from the decision.
