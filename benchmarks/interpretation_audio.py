@@ -11,44 +11,22 @@ than the mixture is. Nobody has published these figures.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
-
 import torch
 
-from auriscope.data.labelled import LabelledSet
-from auriscope.data.labelled_mixtures import LabelledMixtureSet
-from auriscope.verbs.interpretation_figures import Example
-from interpretation_tables import CLEAN_COLUMNS, MIXTURE_COLUMNS, Cells, methods_of, parser, ranks, table
+from auriscope.verbs.interpretation_sets import MAX_SECONDS
+from interpretation_tables import (
+    ASKED_COLUMNS,
+    CLEAN_COLUMNS,
+    DECIDED_COLUMNS,
+    Cells,
+    examples,
+    methods_of,
+    parser,
+    ranks,
+    table,
+)
 
 CLASSIFIERS = {"sound-events": "classification/cnn.sound-events", "digits": "classification/cnn.digits"}
-MAX_SECONDS = 5.0
-
-
-def sounds(name: str, sample_rate: int, most: int | None) -> Iterator[Example]:
-    """The test sounds of a set, or so many of them, each by itself: they are of other lengths."""
-    found = LabelledSet(name, "test", sample_rate=sample_rate)
-    kept = min(len(found), most or len(found))
-    for place in range(kept):
-        sound = found[place * len(found) // kept]
-        waveform = torch.from_numpy(sound.waveform[: round(MAX_SECONDS * sample_rate)])[None]
-        yield Example(waveform, (sound.id,))
-
-
-def mixtures(name: str, sample_rate: int, level_db: float, most: int | None, *, asked: bool) -> Iterator[Example]:
-    """The mixtures of a set at a level."""
-    found = LabelledMixtureSet(
-        name, "test", level_db=level_db, num_mixtures=most, max_seconds=MAX_SECONDS, sample_rate=sample_rate
-    )
-    for mixture in found:
-        labels = torch.tensor([mixture.labels])
-        yield Example(
-            torch.from_numpy(mixture.mixture)[None],
-            (mixture.id,),
-            labels[:, 0] if asked else None,
-            torch.from_numpy(mixture.sources)[None],
-            labels,
-        )
 
 
 def main() -> None:
@@ -65,11 +43,9 @@ def main() -> None:
     methods = methods_of(classifier, arguments.interpreter, arguments.method)
     if not methods:
         return
-    rate = int(next(iter(methods.values()))[0].classifier.config.sample_rate)
     settings = {"set": name, "items": most, "seconds": MAX_SECONDS}
     rows = {
-        method: cells.figures(name, seeds, settings, partial(sounds, name, rate, most))
-        for method, seeds in methods.items()
+        method: cells.figures(name, seeds, settings, examples(methods, name, most)) for method, seeds in methods.items()
     }
     print(f"\n### {name}, clean, explained decisions of {classifier}\n")
     print(table(rows, CLEAN_COLUMNS))
@@ -83,12 +59,12 @@ def main() -> None:
                     f"{name}-{level_db:g}dB-{kind}",
                     seeds,
                     settings,
-                    partial(mixtures, name, rate, level_db, most, asked=asked),
+                    examples(methods, f"{name}-mixtures", most, asked=asked, level_db=level_db),
                 )
                 for method, seeds in methods.items()
             }
             print(f"\n### {name}, mixtures at {level_db:g} dB, {kind}\n")
-            print(table(rows, MIXTURE_COLUMNS), flush=True)
+            print(table(rows, ASKED_COLUMNS if asked else DECIDED_COLUMNS), flush=True)
 
 
 if __name__ == "__main__":

@@ -18,19 +18,16 @@ scores that PIQ's paper has for its cases.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
 from itertools import product
 
 import torch
 
-from auriscope.data.images import ImageSet
-from auriscope.data.labelled_mixtures import ImageMixtureSet
-from auriscope.verbs.interpretation_figures import Example
 from interpretation_tables import (
+    ASKED_COLUMNS,
     CLEAN_COLUMNS,
-    MIXTURE_COLUMNS,
+    DECIDED_COLUMNS,
     Cells,
+    examples,
     methods_of,
     parser,
     published_figures,
@@ -46,29 +43,6 @@ CASES = {
     "fashion-mnist": {"two-clothes": ("FMNIST mix (case 2)",)},
 }
 SHIFTS = (0.0, 0.5)
-BATCH = 32
-
-
-def images(name: str, most: int | None) -> Iterator[Example]:
-    """The test images of a set, or so many of them."""
-    found = ImageSet(name, "test")
-    kept = min(len(found), most or len(found))
-    wanted = {place * len(found) // kept for place in range(kept)}
-    number = 0
-    for batch in found.batches(BATCH):
-        chosen = [place for place in range(len(batch["id"])) if number + place in wanted]
-        number += len(batch["id"])
-        if chosen:
-            yield Example(batch["image"][chosen], tuple(batch["id"][place] for place in chosen))
-
-
-def mixtures(case: str, shift: float, most: int | None, *, asked: bool) -> Iterator[Example]:
-    """The mixtures of a case; the other image has no class where it is of another set."""
-    found = ImageMixtureSet(case, "test", num_mixtures=most, shift=shift)
-    for batch in found.batches(BATCH):
-        other = batch["other"] if found.first is found.second else torch.full_like(batch["other"], -1)
-        labels = torch.stack((batch["label"], other), 1)
-        yield Example(batch["image"], tuple(batch["id"]), labels[:, 0] if asked else None, batch["sources"], labels)
 
 
 def main() -> None:
@@ -82,9 +56,11 @@ def main() -> None:
     for name in arguments.set or CLASSIFIERS:
         classifier = arguments.classifier or CLASSIFIERS[name]
         methods = methods_of(classifier, arguments.interpreter, arguments.method)
+        if not methods:
+            continue
         settings = {"set": name, "items": arguments.items}
         rows = {
-            method: cells.figures(name, seeds, settings, partial(images, name, arguments.items))
+            method: cells.figures(name, seeds, settings, examples(methods, name, arguments.items))
             for method, seeds in methods.items()
         }
         print(f"\n### {name}, explained decisions of {classifier}\n")
@@ -93,13 +69,13 @@ def main() -> None:
         for (case, corpora), shift, asked in product(CASES[name].items(), SHIFTS, (False, True)):
             kind = "asked" if asked else "decided"
             settings = {"case": case, "shift": shift, "items": arguments.items, "asked": asked}
-            examples = partial(mixtures, case, shift, arguments.items, asked=asked)
+            mixtures = examples(methods, case, arguments.items, asked=asked, shift=shift)
             rows = {
-                method: cells.figures(f"{case}-{shift:g}-{kind}", seeds, settings, examples)
+                method: cells.figures(f"{case}-{shift:g}-{kind}", seeds, settings, mixtures)
                 for method, seeds in methods.items()
             }
             print(f"\n### {case}, {'one on the other' if shift == 0 else 'side by side by half'}, {kind}\n")
-            print(table(rows, MIXTURE_COLUMNS, published_opinions(corpora)), flush=True)
+            print(table(rows, ASKED_COLUMNS if asked else DECIDED_COLUMNS, published_opinions(corpora)), flush=True)
 
 
 if __name__ == "__main__":

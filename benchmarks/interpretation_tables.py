@@ -24,6 +24,7 @@ from auriscope.pretrained.addresses import weights_sha256
 from auriscope.signal.outputs import written_aside
 from auriscope.verbs.explain.methods import TRAINED, UNTRAINED, Method, load_method
 from auriscope.verbs.interpretation_figures import FIGURES, Example, interpretation_figures
+from auriscope.verbs.interpretation_sets import Examples
 
 PUBLISHED = Path(__file__).with_name("interpretation_published.csv")
 FIELD = ("piq", "vibi", "l2i", "flint", "lime")
@@ -109,6 +110,12 @@ def methods_of(classifier: str, addresses: list[str], only: list[str]) -> dict[s
     return {name: seeds for name, seeds in found.items() if seeds}
 
 
+def examples(methods: dict[str, list[Method]], name: str, items: int | None, **options: Any) -> Examples:
+    """The examples of a set for the classifier that all methods explain."""
+    classifier = next(iter(methods.values()))[0].classifier
+    return Examples(classifier, name, items=items, **options)
+
+
 def table(rows: dict[str, dict[str, Summary]], columns: Iterable[str], published: dict[str, str] | None = None) -> str:
     """A table in Markdown: a row for each method, with 95 % intervals, and what was published of it."""
     columns = [column for column in columns if any(column in row for row in rows.values())]
@@ -159,6 +166,8 @@ def _published(name: str, corpus: str) -> list[dict[str, str]]:
 def ranks(rows: dict[str, dict[str, Summary]]) -> str:
     """Which of the five methods of the field is first in fidelity, and which in faithfulness."""
     there = {name: row for name, row in rows.items() if name in FIELD}
+    if not there:
+        return "None of the five methods of the field has been measured."
     lines = []
     for figure in ("input_fidelity", "faithfulness"):
         order = sorted(there, key=lambda name: -(there[name][figure].mean or 0.0))
@@ -167,4 +176,6 @@ def ranks(rows: dict[str, dict[str, Summary]]) -> str:
 
 
 CLEAN_COLUMNS = FIGURES
-MIXTURE_COLUMNS = ("si_snri_db", "decided_share", *FIGURES)
+DECIDED_COLUMNS = ("si_snri_db", "decided_share", *FIGURES)
+# A class that is asked for need not be what is decided, of the mixture or of the interpretation.
+ASKED_COLUMNS = ("si_snri_db", *(figure for figure in FIGURES if figure != "input_fidelity"))

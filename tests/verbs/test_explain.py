@@ -283,7 +283,18 @@ def test_what_cannot_be_explained_is_told_in_one_line(folder: Path, options: dic
     assert not (folder / "none").exists()
 
 
-def test_a_separator_does_not_classify(folder: Path) -> None:
+def test_a_classifier_of_one_class_has_nothing_to_explain(folder: Path) -> None:
+    Bands(BandsConfig()).save_pretrained(folder / "one")
+    text = (folder / "one/config.json").read_text(encoding="utf-8")
+    values = json.loads(text)
+    values["config"]["labels"] = ["low"]
+    (folder / "one/config.json").write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(AuriscopeError, match="labels must name at least two classes") as caught:
+        explain(folder / "both & <b>all.wav", folder / "none", model=folder / "one")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_separator_does_not_classify() -> None:
     with pytest.raises(AuriscopeError, match="does not classify sounds or pictures"):
         load_method("lime", model="separation/dprnn.mini")
 

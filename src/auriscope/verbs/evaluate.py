@@ -20,6 +20,7 @@ from auriscope.data.sentences import SentenceSet
 from auriscope.data.transcribed import spoken_set
 from auriscope.data.voices import trials
 from auriscope.errors import AuriscopeError
+from auriscope.interpretation import TrainedInterpreter
 from auriscope.metrics.accumulate import summarize
 from auriscope.metrics.improvement import sdri, si_snri
 from auriscope.metrics.perceptual import Band, PerceptualScores, pesq, stoi
@@ -35,6 +36,9 @@ from auriscope.speaker.embedder import Embedder
 from auriscope.synthesis.synthesizer import Synthesizer
 from auriscope.verbs.classification_figures import classification_figures
 from auriscope.verbs.defaults import require_separator
+from auriscope.verbs.explain.methods import load_method
+from auriscope.verbs.interpretation_figures import evaluated
+from auriscope.verbs.interpretation_sets import Examples
 from auriscope.verbs.language_models import open_language_model, with_language_model
 from auriscope.verbs.recognition_figures import recognition_figures
 from auriscope.verbs.speaker_figures import speaker_figures
@@ -43,6 +47,7 @@ from auriscope.verbs.synthesis_figures import synthesis_figures
 
 OnProgress = Callable[[float], None]
 _NUM_RESAMPLES = 2000
+_ROOMS = ("separation", "quality", "recognition", "speaker", "synthesis", "classification", "interpretation")
 _LONGEST_CHUNK_SECONDS = 30.0
 
 
@@ -99,9 +104,13 @@ def evaluate(
     share of sentences whose attention is in order, and what a recogniser hears beside the real recordings
     (:func:`~auriscope.verbs.synthesis_figures.synthesis_figures`). A classifier tells labelled sounds or images, and
     gets accuracy, balanced accuracy and F1 (:func:`~auriscope.verbs.classification_figures.classification_figures`).
+    An interpreter explains the classifier that it names on the same, and gets fidelity, faithfulness and what else
+    there is (:func:`~auriscope.verbs.interpretation_figures.interpretation_figures`), and of mixtures, whose first
+    class is asked for, by how much it brings that source out.
 
     Args:
-        model: address of a separation, quality or speaker model, of a recogniser, a synthesiser or a classifier.
+        model: address of a separation, quality or speaker model, of a recogniser, a synthesiser, a classifier or
+            an interpreter.
         set_name: an evaluation set, such as ``"libri2mix-mini-clean"``, or a folder that ``prepare`` wrote, such as
             ``"manifests/wsj0-2mix"``; its mixtures are resampled to the model's rate. For a recogniser: a corpus with
             texts or connected digits (:func:`~auriscope.data.transcribed.spoken_set`), as they are or in noise and
@@ -109,7 +118,8 @@ def evaluate(
             (:mod:`auriscope.data.voices`), such as ``"libri-halves"``. For a synthesiser: a corpus with texts, or a
             prepared folder of transcribed speech (:class:`~auriscope.data.sentences.SentenceSet`). For a classifier:
             labelled sounds (:mod:`auriscope.data.labelled_sets`), such as ``"sound-events"``, or
-            ``"sound-events-mixtures"``, or images (:mod:`auriscope.data.images`), such as ``"mnist"``.
+            ``"sound-events-mixtures"``, or images (:mod:`auriscope.data.images`), such as ``"mnist"``. For an
+            interpreter the same, and mixtures of images (:mod:`auriscope.data.labelled_mixtures`).
         split: ``"test"`` or ``"valid"``.
         separators: addresses of the separation models for a quality model.
         decoding: how a recogniser is decoded; times of words are never looked for.
@@ -125,10 +135,10 @@ def evaluate(
     """
     network, notify = load(model, offline=offline), on_progress or _nothing
     room = network.name.split("/")[0]
-    if room not in ("separation", "quality", "recognition", "speaker", "synthesis", "classification"):
+    if room not in _ROOMS:
         raise AuriscopeError(
             f"{model}: is of the room {room!r}; give a separation, quality or speaker model, a recogniser, a "
-            "synthesiser or a classifier"
+            "synthesiser, a classifier or an interpreter"
         )
     if room != "classification" and fold is not None:
         raise AuriscopeError(f"{model}: folds are for classifiers only; leave --fold out")
@@ -145,6 +155,8 @@ def evaluate(
         return _verified(model, network, set_name, split, notify)
     if isinstance(network, Classifier):
         return _classified(model, network, set_name, split, fold, notify)
+    if isinstance(network, TrainedInterpreter):
+        return _explained(model, set_name, split, offline, notify)
     if room == "synthesis":
         return _spoken(model, network, set_name, split, offline, notify)
     items = evaluation_set(set_name, split, sample_rate=network.config.sample_rate)
@@ -206,6 +218,17 @@ def _classified(
     model: str, network: Classifier, set_name: str, split: str, fold: int | None, on_progress: OnProgress
 ) -> EvaluationResult:
     number, found = classification_figures(network, set_name, split, on_progress, fold=fold)
+    figures = {name: Figure(*ends) for name, ends in found.items()}
+    return EvaluationResult(set_name, split, model, (), number, figures)
+
+
+def _explained(
+    model: str, set_name: str, split: str, offline: bool | None, on_progress: OnProgress
+) -> EvaluationResult:
+    method = load_method(None, model=model, offline=offline)
+    examples = Examples(method.classifier, set_name, split, asked=True)
+    number = len(examples)
+    found = evaluated(method.classifier, method.interpreter, examples, lambda done: on_progress(done / number))
     figures = {name: Figure(*ends) for name, ends in found.items()}
     return EvaluationResult(set_name, split, model, (), number, figures)
 

@@ -29,6 +29,8 @@ FIGURES = (
 """The names of all figures of inputs without references, in the order of tables; ``fid`` is the Fréchet distance."""
 
 
+Ends = tuple[float | None, float | None, float | None]
+_SHARES = frozenset({"input_fidelity", "average_drop", "average_increase", "average_gain", "decided_share"})
 _LEAST_DB = -30.0
 """An interpretation that has nothing of the source, or is empty, counts as this SI-SNR."""
 
@@ -83,6 +85,35 @@ def interpretation_figures(
                 on_example(done)
         distances.append(distance.compute())
     return {**values.compute(), "fid": _mean(distances)}
+
+
+def evaluated(
+    classifier: Classifies,
+    interpreter: Interpreter,
+    examples: Callable[[], Iterable[Example]],
+    on_example: Callable[[int], None],
+) -> dict[str, Ends]:
+    """The figures of one interpreter, as ``evaluate`` has them: with the ends of 95 % intervals, shares in per cent.
+
+    ``merit_percent`` is the mean of input fidelity and faithfulness, without an interval. For the arguments and the
+    figures see :func:`interpretation_figures`.
+    """
+    found = interpretation_figures(classifier, [interpreter], examples, on_example=on_example)
+    figures: dict[str, Ends] = {}
+    for name, summary in found.items():
+        if name in _SHARES:
+            figures[f"{name}_percent"] = _scaled(summary, 100.0)
+        else:
+            figures[name] = _scaled(summary, 1.0)
+    fidelity, faithfulness = found["input_fidelity"].mean, found["faithfulness"].mean
+    if fidelity is not None and faithfulness is not None:
+        figures["merit_percent"] = 50.0 * (fidelity + faithfulness), None, None
+    return figures
+
+
+def _scaled(summary: Summary, factor: float) -> Ends:
+    mean, low, high = (None if end is None else factor * end for end in (summary.mean, summary.low, summary.high))
+    return mean, low, high
 
 
 @torch.no_grad()

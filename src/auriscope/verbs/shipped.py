@@ -268,9 +268,10 @@ def _command(path: Path, run: Path) -> str:
 def _corpora(recipe: Recipe) -> list[str]:
     """What a recipe's model has heard: speech, and where there were any, noises and rooms."""
     mixing = recipe.data.get("mixing", recipe.data)
-    found = list(_trained_on(recipe) if recipe.task == "classification" else mixing["corpora"])
+    labelled = recipe.task in ("classification", "interpretation")
+    found = list(_trained_on(recipe) if labelled else mixing["corpora"])
     # Mixtures are noisy and reverberant unless a recipe says otherwise; speech by itself is augmented if it says so.
-    alone = recipe.task in ("recognition", "speaker", "synthesis", "classification")
+    alone = labelled or recipe.task in ("recognition", "speaker", "synthesis")
     around = mixing.get("augmentation", {}) if alone else mixing
     usual = 0.0 if alone else 1.0
     if around.get("noise_probability", usual) > 0:
@@ -281,9 +282,10 @@ def _corpora(recipe: Recipe) -> list[str]:
 
 
 def _trained_on(recipe: Recipe) -> tuple[str, ...]:
-    """The corpora behind the set of sounds or images that a classifier learns from."""
+    """The corpora behind the set of sounds or images that a classifier or an interpreter learns from."""
     images = recipe.model.architecture == "classification/image-cnn"
     name = recipe.data.get("set", ImagesConfig.set if images else LabelledConfig.set)
+    images |= name in IMAGE_SETS
     return IMAGE_SETS[name]["train"] if images else corpora_of(name)
 
 
