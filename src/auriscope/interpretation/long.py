@@ -22,7 +22,8 @@ FloatArray = NDArray[np.float32]
 class WindowsConfig:
     """How a long recording is cut: windows of at most ``window_seconds``, which share ``overlap_seconds``.
 
-    By default as ``auriscope classify`` cuts it, so that both tell the same probabilities. What is shorter than a window is one. No window of a longer recording is shorter than half of one.
+    By default as ``auriscope classify`` cuts it, so that both tell the same probabilities. What is shorter than a
+    window is one. No window of a longer recording is shorter than half of one.
     """
 
     window_seconds: float = 5.0
