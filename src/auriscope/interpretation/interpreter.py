@@ -81,14 +81,10 @@ class InterpreterConfig:
 class Seen:
     """What a trained interpreter learns from: a batch, and what its classifier makes of it.
 
-    Attributes:
-        x: (batch, channels, height, width), what the classifier saw.
-        maps: its hidden maps, earliest first.
-        logits: its logits (batch, classes).
-        label: (batch,) int64, the classes to explain.
-        source: (batch, channels, height, width), the part of ``x`` that is of the class: ``x`` itself, unless something
-            else was mixed into it.
-        classifier: the classifier, whose weights are frozen, and through which gradients pass.
+    ``x`` (batch, channels, height, width) is what the classifier saw, ``maps`` are its hidden maps, earliest first, and
+    ``logits`` (batch, classes) its logits. ``label`` (batch,) int64 are the classes to explain, and ``source``
+    (batch, channels, height, width) is the part of ``x`` that is of the class: ``x`` itself, unless something else was
+    mixed into it. The weights of ``classifier`` are frozen, and gradients pass through it.
     """
 
     x: Tensor

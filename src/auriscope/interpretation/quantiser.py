@@ -20,10 +20,9 @@ _SHARED = -1
 class Quantised:
     """What quantisation makes of maps (batch, dim, height, width).
 
-    Attributes:
-        codes: (batch, dim, height, width), the nearest codes; gradients pass to the dictionary.
-        passed: the same, but that gradients pass to the maps as if nothing had been done to them.
-        index: (batch, height, width) int64, the codes' numbers.
+    ``codes`` (batch, dim, height, width) are the nearest codes, from which gradients pass to the dictionary. ``passed``
+    is the same, but that gradients pass to the maps, as if nothing had been done to them. ``index``
+    (batch, height, width) int64 are the codes' numbers.
     """
 
     codes: Tensor
