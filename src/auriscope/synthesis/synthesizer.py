@@ -113,6 +113,8 @@ class Synthesizer(Model):
     """
 
     unexportable: ClassVar[str] = "the number of frames and tokens is data"
+    takes_paths: ClassVar[bool] = False
+    """Whether the decoder can be told where to look while it learns."""
     stop_threshold: ClassVar[float] = 0.5
     """The probability from which a frame counts as the last."""
 
@@ -153,6 +155,7 @@ class Synthesizer(Model):
         mel: Tensor,
         frame_lengths: Tensor | None = None,
         voice: Tensor | None = None,
+        paths: Tensor | None = None,
     ) -> Spoken:
         """Say what comes after each of the frames.
 
@@ -162,6 +165,9 @@ class Synthesizer(Model):
             mel: (batch, frames, mels), what is to be said.
             frame_lengths: (batch,), valid frames; None: all.
             voice: (batch, voice_dim), the speakers' embeddings, where the model has several voices.
+            paths: (batch, frames), for a model that ``takes_paths``: the token, or the place between two tokens, that
+                each frame is said from. The decoder then looks there, and the attention that is given is where it would
+                have looked; None: it looks where it wants.
         """
 
     @abstractmethod

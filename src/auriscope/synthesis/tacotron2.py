@@ -148,6 +148,7 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
     """Tokens (batch, tokens) to mels (batch, frames, mels), a few frames at a step."""
 
     Config = Tacotron2Config
+    takes_paths = True
     Tiny: ClassVar[dict[str, Any]] = {
         "encoder_size": 16,
         "num_encoder_convolutions": 1,
@@ -199,6 +200,7 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
         mel: Tensor,
         frame_lengths: Tensor | None = None,
         voice: Tensor | None = None,
+        paths: Tensor | None = None,
     ) -> Spoken:
         """Say what comes after each of the frames (batch, frames, mels); see the base."""
         config = self.config
@@ -206,15 +208,36 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
         target = whole_steps(self.normalised(mel), stride)
         read = self.prenet(frames_before(target, stride))
         memory = self._encode(tokens, token_lengths, voice)
+        if paths is None:
+            found, attention = self._looking(read, memory)
+        else:
+            # The token that the middle of each step is said from.
+            middles = torch.arange(stride // 2, stride * read.shape[1], stride).clamp(max=frames - 1)
+            found, attention = self._told(read, memory, on_tokens(paths[:, middles], tokens.shape[1], token_lengths))
+        # Nothing of the second LSTM is read by the attention, so that it needs no loop.
+        written, _ = self.decoder_rnn(found)
+        written = F.dropout(written, config.rnn_dropout, self.training)
+        written = torch.cat((written, found[..., config.attention_rnn_size :]), -1)
+        output = self.write(written).unflatten(-1, (stride, -1)).flatten(1, 2)[:, :frames]
+        stop = self.stop(written).repeat_interleave(stride, 1)[:, :frames, 0]
+        attention = attention.repeat_interleave(stride, 1)[:, :frames]
+        refined = self.refine(output, frame_lengths)
+        return Spoken(self.denormalised(output), self.denormalised(refined), stop, attention)
+
+    def _looking(self, read: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Step by step, looking where the attention wants.
+
+        Gives the states with what is seen (batch, steps, attention_rnn_size + dim), and the attention (batch, steps,
+        tokens), of frames that were read as (batch, steps, prenet_size).
+        """
+        config, batch = self.config, len(read)
         # The part of the gates that is known beforehand, for all steps at once.
         cell, size = self.attention_rnn, config.prenet_size
         known = F.linear(read, cell.weight_ih[:, :size], cell.bias_ih + cell.bias_hh).unbind(1)
         recurrent = torch.cat((cell.weight_ih[:, size:], cell.weight_hh), 1).T
-        hidden = held = read.new_zeros(len(tokens), config.attention_rnn_size)
-        context, before = (
-            read.new_zeros(len(tokens), config.encoder_size),
-            read.new_zeros(len(tokens), 2, tokens.shape[1]),
-        )
+        hidden = held = read.new_zeros(batch, config.attention_rnn_size)
+        context = read.new_zeros(batch, config.encoder_size)
+        before = read.new_zeros(batch, 2, memory.states.shape[1])
         seen: list[Tensor] = []
         looks: list[Tensor] = []
         for gates in known:
@@ -226,16 +249,30 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
             before = torch.stack((weights, before[:, 1] + weights), 1)
             seen.append(torch.cat((hidden, context), 1))
             looks.append(weights)
-        # Nothing of the second LSTM is read by the attention, so that it needs no loop.
-        found = torch.stack(seen, 1)
-        written, _ = self.decoder_rnn(found)
-        written = F.dropout(written, config.rnn_dropout, self.training)
-        written = torch.cat((written, found[..., config.attention_rnn_size :]), -1)
-        output = self.write(written).unflatten(-1, (stride, -1)).flatten(1, 2)[:, :frames]
-        stop = self.stop(written).repeat_interleave(stride, 1)[:, :frames, 0]
-        attention = torch.stack(looks, 1).repeat_interleave(stride, 1)[:, :frames]
-        refined = self.refine(output, frame_lengths)
-        return Spoken(self.denormalised(output), self.denormalised(refined), stop, attention)
+        return torch.stack(seen, 1), torch.stack(looks, 1)
+
+    def _told(self, read: Tensor, memory: Memory, told: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`_looking`, looking at what is told, (batch, steps, tokens): all steps at once."""
+        config, (batch, steps, num_tokens) = self.config, told.shape
+        contexts = told @ memory.states
+        cell = self.attention_rnn
+        weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
+        begin = read.new_zeros(1, batch, config.attention_rnn_size)
+        entering = torch.cat((read, _later(contexts)), -1)
+        hidden = torch.lstm(entering, (begin, begin), weights, True, 1, 0.0, self.training, False, True)[0]
+        hidden = F.dropout(hidden, config.rnn_dropout, self.training)
+        before = torch.stack((_later(told), _later(told.cumsum(1))), 2)
+        # A step is to the attention what a text of the batch is.
+        looks = self.attention(
+            hidden.flatten(0, 1),
+            Memory(
+                *(each.repeat_interleave(steps, 0) for each in (memory.states, memory.keys)),
+                None if memory.hidden is None else memory.hidden.repeat_interleave(steps, 0),
+                memory.filters,
+            ),
+            before.flatten(0, 1),
+        )
+        return torch.cat((hidden, contexts), -1), looks.view(batch, steps, num_tokens)
 
     def begin(self, tokens: Tensor, token_lengths: Tensor | None, voice: Tensor | None) -> Tacotron2State:
         """Encode tokens (batch, tokens), and make the decoder's state before the first frame."""
@@ -301,6 +338,19 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
         if packable(x, weight):
             return self._packed[number](x, weight, bias)
         return F.linear(x, weight[:, : x.shape[1]], bias)
+
+
+def on_tokens(paths: Tensor, num_tokens: int, token_lengths: Tensor | None) -> Tensor:
+    """Attention (batch, steps, num_tokens) that looks at ``paths`` (batch, steps), shared by the two nearest tokens."""
+    last = paths.new_full((len(paths),), num_tokens) if token_lengths is None else token_lengths.to(paths)
+    places = torch.minimum(paths.clamp_min(0.0), last[:, None] - 1.0)
+    tokens = torch.arange(num_tokens, device=paths.device)
+    return (1.0 - (tokens - places[..., None]).abs()).clamp_min(0.0)
+
+
+def _later(x: Tensor) -> Tensor:
+    """What was there a step before: x (batch, steps, …) behind zeros."""
+    return F.pad(x[:, :-1], (0, 0, 1, 0))
 
 
 def _lstm(gates: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:

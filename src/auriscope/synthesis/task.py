@@ -34,7 +34,8 @@ class SynthesisOptions:
 
     ``guided_width`` is g of guided attention. The attention is guided in the first ``guided_batches``; None: always.
     With an ``aligner``, the address of a recogniser of letters with CTC, it is guided to the letters that this one hears
-    in each frame, ``aligned_width`` of them wide, and not along the diagonal.
+    in each frame, ``aligned_width`` of them wide, and not along the diagonal. In the first ``forced_batches`` the decoder
+    also looks there, and the attention learns beside it: teacher forcing, of the attention as of the frames.
     """
 
     distance: Distance = "squared"
@@ -44,6 +45,7 @@ class SynthesisOptions:
     guided_batches: int | None = None
     aligner: str = ""
     aligned_width: float = 2.0
+    forced_batches: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,10 @@ class SynthesisTask(nn.Module):
         options, model = self.options, self.model
         tokens, token_lengths = model.batch_texts(batch["text"])
         mel, frame_lengths = batch["mel"], batch["frame_lengths"]
-        spoken = model(tokens, token_lengths, mel, frame_lengths, batch.get("voice"))
-        guided = options.guided_batches is None or int(self.batches_seen) < options.guided_batches
+        paths, number = batch.get("path"), int(self.batches_seen)
+        forced = paths if number < options.forced_batches else None
+        spoken = model(tokens, token_lengths, mel, frame_lengths, batch.get("voice"), forced)
+        guided = options.guided_batches is None or number < options.guided_batches
         if self.training:
             self.batches_seen += 1
         losses: dict[str, Tensor] = model.losses(
@@ -98,7 +102,7 @@ class SynthesisTask(nn.Module):
             stop_weight=options.stop_weight,
             guided_weight=options.guided_weight if guided else 0.0,
             guided_width=options.guided_width,
-            paths=batch.get("path"),
+            paths=paths,
             aligned_width=options.aligned_width,
         )
         return losses
@@ -142,6 +146,8 @@ def build(recipe: Recipe) -> tuple[Any, Any, Iterable[Batch]]:
     if validation.corpora is not None and validation.prepared is None:
         measured.pop("prepared", None)
     options = parse(SynthesisOptions, recipe.task_options, "task_options")
+    if options.forced_batches and not (options.aligner and model.takes_paths):
+        raise RecipeError("task_options.forced_batches needs an aligner, and a model that can be told where to look")
     align = aligner(options.aligner, model)
     write, embed = writer(model), voice_of(config.voice_model, config.voice_dim, config.sample_rate)
     num_threads = min(4, max(1, (os.cpu_count() or 2) - 1))
