@@ -7,7 +7,19 @@ import numpy as np
 from auriscope.data.phrases import Phrase, path, phrases
 
 TEXT = "so, he went. and then"
-TIMES = [(0, 0.2), (1, 0.3), (4, 0.9), (5, 1.0), (7, 1.1), (8, 1.2), (9, 1.3), (10, 1.4), (13, 2.4), (14, 2.5), (20, 3.0)]
+TIMES = [
+    (0, 0.2),
+    (1, 0.3),
+    (4, 0.9),
+    (5, 1.0),
+    (7, 1.1),
+    (8, 1.2),
+    (9, 1.3),
+    (10, 1.4),
+    (13, 2.4),
+    (14, 2.5),
+    (20, 3.0),
+]
 
 
 def test_an_utterance_is_cut_in_its_pauses() -> None:

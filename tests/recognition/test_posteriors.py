@@ -97,4 +97,4 @@ def test_letters_lie_in_the_words_that_they_are_of(model: BLSTMCTC, long: tuple[
         start = starts[words[place - 2]]
         assert start - 0.1 <= second <= start + 2 * TONE_SECONDS + 0.1
     assert model.letter_times(waveform, "!") == []
-    assert model.letter_times(waveform[:RATE // 2], text) == []
+    assert model.letter_times(waveform[: RATE // 2], text) == []

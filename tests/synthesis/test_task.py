@@ -109,6 +109,17 @@ def test_the_guide_hears_where_letters_are(corpora: Path, recognizer: Path, spea
         build(recipe(Tacotron2, {"spelling": "phonemes"}, task_options={"aligner": str(recognizer)}))
 
 
+def test_the_decoder_is_told_where_to_look_in_the_first_batches(corpora: Path, recognizer: Path) -> None:
+    options = {"aligner": str(recognizer), "forced_batches": 2}
+    task, batches, _ = build(recipe(Tacotron2, task_options=options))
+    batch = batches.batch(0)
+    found = [float(task(batch, "main")["mel"].detach()) for _ in range(3)]
+    assert found[0] == found[1] != found[2]
+    for wrong, kind in (({"forced_batches": 2}, Tacotron2), (options, TransformerTTS)):
+        with pytest.raises(RecipeError, match="forced_batches needs an aligner"):
+            build(recipe(kind, task_options=wrong))
+
+
 def test_metrics_are_of_each_utterance(corpora: Path) -> None:
     task, _, validation = build(recipe(TransformerTTS))
     batch = next(iter(validation))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ def phrases(text: str, times: Times, seconds: float, shortest_seconds: float) ->
     then belongs to the phrase before it. Without times there is one phrase.
     """
     cuts = [(0, 0.0)]
-    for (place, before), (following, after) in zip(times, times[1:], strict=False):
+    for (place, before), (following, after) in pairwise(times):
         middle = (before + after) / 2.0
         space = text.find(" ", place + 1, following)
         long_enough = middle - cuts[-1][1] >= shortest_seconds and seconds - middle >= shortest_seconds

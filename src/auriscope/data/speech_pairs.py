@@ -44,8 +44,8 @@ class SpeechPairsConfig:
     brought, so that voices recorded elsewhere are as loud; None: as they are. ``voice_seconds`` is the length of the
     clips whose embeddings tell a synthesiser the voice.
 
-    Where somebody tells when something was said, utterances are cut at their pauses into phrases of ``phrase_seconds`` or
-    more, as attention is sooner found in what is short: all are asked for at the beginning. None: they stay whole.
+    Where somebody tells when something was said, utterances are cut at their pauses into phrases of ``phrase_seconds``
+    or more, as attention is sooner found in what is short: all are asked for at the beginning. None: they stay whole.
     Validation is on whole utterances.
     """
 
@@ -120,9 +120,8 @@ class SpeechPairs:
             usable &= np.array([name.rpartition(":")[2] in config.speakers for name in self._speakers])
         clips = np.flatnonzero(usable)
         if not len(clips):
-            raise CorpusError(
-                f"{config.prepared or ', '.join(config.corpora)}: no utterance of the split {split} has a text and fits"
-            )
+            where = config.prepared or ", ".join(config.corpora)
+            raise CorpusError(f"{where}: no utterance of the split {split} has a text and fits")
         self._by_speaker: dict[str, list[int]] = {}
         for clip in clips:
             self._by_speaker.setdefault(self._speakers[clip], []).append(int(clip))
@@ -162,12 +161,13 @@ class SpeechPairs:
         return [self.pairs(chosen[first : first + batch_size], np.random.default_rng(first)) for first in starts]
 
     def pairs(self, numbers: Sequence[int] | NDArray[np.int64], rng: np.random.Generator) -> dict[str, Any]:
-        """Put utterances, or phrases, side by side: ``text``, ``mel`` (batch, frames, mels), ``frame_lengths`` (batch,) and ``id``.
+        """Put utterances, or phrases, side by side: ``text``, ``mel`` (batch, frames, mels), ``frame_lengths``, ``id``.
 
-        ``lengths`` (batch,) is how many samples the frames are of. Behind the ends the mels are at their floor. With
-        several voices there is ``voice`` (batch, dim) too: the embedding of another clip of the speaker, or of a piece
-        of the same one where there is no other. Where it is asked when something was said, there is ``path`` (batch,
-        frames): the place in the text that each frame is at, the end of the text being the last.
+        ``frame_lengths`` (batch,) are the valid frames, ``lengths`` (batch,) how many samples they are of. Behind the
+        ends the mels are at their floor. With several voices there is ``voice`` (batch, dim) too: the embedding of
+        another clip of the speaker, or of a piece of the same one where there is no other. Where it is asked when
+        something was said, there is ``path`` (batch, frames): the place in the text that each frame is at, the end of
+        the text being the last.
         """
         clips = [int(number) if self._cut is None else self._cut[number][0] for number in numbers]
         said = [self._said(int(number)) for number in numbers]

@@ -33,9 +33,9 @@ class SynthesisOptions:
     """What a recipe may say about the losses, see :meth:`~auriscope.synthesis.synthesizer.Synthesizer.losses`.
 
     ``guided_width`` is g of guided attention. The attention is guided in the first ``guided_batches``; None: always.
-    With an ``aligner``, the address of a recogniser of letters with CTC, it is guided to the letters that this one hears
-    in each frame, ``aligned_width`` of them wide, and not along the diagonal. In the first ``forced_batches`` the decoder
-    also looks there, and the attention learns beside it: teacher forcing, of the attention as of the frames.
+    With an ``aligner``, the address of a recogniser of letters with CTC, it is guided to the letters that this one
+    hears in each frame, ``aligned_width`` of them wide, and not along the diagonal. In the first ``forced_batches`` the
+    decoder also looks there, and the attention learns beside it: teacher forcing, of the attention as of the frames.
     """
 
     distance: Distance = "squared"
@@ -44,7 +44,7 @@ class SynthesisOptions:
     guided_width: float = 0.2
     guided_batches: int | None = None
     aligner: str = ""
-    aligned_width: float = 2.0
+    aligned_width: float = 0.7
     forced_batches: int = 0
 
 

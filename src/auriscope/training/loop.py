@@ -22,6 +22,7 @@ from auriscope.training import checkpoints
 from auriscope.training.batches import BatchSource, as_source
 from auriscope.training.config import TrainingConfig
 from auriscope.training.evaluation import EvaluationTable, evaluate
+from auriscope.training.memory import keep_freed_memory
 from auriscope.training.optimization import (
     AverageWeights,
     Schedule,
@@ -91,6 +92,7 @@ def fit(
     never been stopped. Errors: ``CheckpointError`` if the checkpoints are damaged or of another model,
     ``AuriscopeError`` if the gradients stay NaN or infinite.
     """
+    keep_freed_memory()
     run = Run(task, valid_batches, config, Path(run_folder))
     fabric, state = run.fabric, run.state
     batches = as_source(train_batches, config.num_workers).iterate(
