@@ -41,6 +41,8 @@ def test_what_is_too_short_or_has_no_times_stays_whole() -> None:
 
 
 def test_frames_go_evenly_from_letter_to_letter() -> None:
-    found = path(4, [(1, 0.2), (2, 0.6)], 10, 0.1)
-    np.testing.assert_allclose(found, [0.25, 0.75, 1.125, 1.375, 1.625, 1.875, 2.25, 2.75, 3.25, 3.75], rtol=1e-6)
-    np.testing.assert_allclose(path(3, [], 3, 0.5), [0.5, 1.5, 2.5])
+    found = path(4, [(1, 0.2), (2, 0.6)], 11, 0.1)
+    np.testing.assert_allclose(found, [0.25, 0.75, 1.125, 1.375, 1.625, 1.875, 2.25, 2.75, 3.25, 3.75, 4.0], rtol=1e-6)
+    np.testing.assert_allclose(path(3, [], 4, 0.5), [0.25 / 1.9 * 3, 0.75 / 1.9 * 3, 1.25 / 1.9 * 3, 1.75 / 1.9 * 3])
+    # What is said to the very end is there to the end.
+    np.testing.assert_allclose(path(3, [(2, 0.98)], 10, 0.1)[-2:], [2 * 0.85 / 0.98, 2 * 0.95 / 0.98], rtol=1e-6)

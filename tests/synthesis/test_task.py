@@ -111,10 +111,15 @@ def test_the_guide_hears_where_letters_are(corpora: Path, recognizer: Path, spea
 
 def test_the_decoder_is_told_where_to_look_in_the_first_batches(corpora: Path, recognizer: Path) -> None:
     options = {"aligner": str(recognizer), "forced_batches": 2}
-    task, batches, _ = build(recipe(Tacotron2, task_options=options))
+    task, batches, validation = build(recipe(Tacotron2, task_options=options))
     batch = batches.batch(0)
     found = [float(task(batch, "main")["mel"].detach()) for _ in range(3)]
     assert found[0] == found[1] != found[2]
+    # The frames of validation are told as well.
+    heard = next(iter(validation))
+    told = task.eval().evaluate(heard)["mel_error"]
+    heard.pop("path")
+    assert not torch.equal(told, task.evaluate(heard)["mel_error"])
     for wrong, kind in (({"forced_batches": 2}, Tacotron2), (options, TransformerTTS)):
         with pytest.raises(RecipeError, match="forced_batches needs an aligner"):
             build(recipe(kind, task_options=wrong))

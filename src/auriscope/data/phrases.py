@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 PAUSE_SECONDS = 0.3
 """From the middle of one letter to that of the next this is a pause: letters follow each other in half of it."""
 
+END_SECONDS = 0.1
+
 Times = Sequence[tuple[int, float]]
 """Places in a text and the seconds when they were said, both in order."""
 
@@ -51,8 +53,11 @@ def phrases(text: str, times: Times, seconds: float, shortest_seconds: float) ->
 def path(num_tokens: int, times: Times, num_frames: int, frame_seconds: float) -> NDArray[np.float32]:
     """Give the place in the text that each frame (num_frames,) is at, evenly between the times that are known.
 
-    The first frame begins at place 0, and the last ends at ``num_tokens``, the end of the text.
+    The first frame begins at place 0, and the last ``END_SECONDS`` are at ``num_tokens``, the end of the text: as long
+    as the last letter fades, so that there is something to tell that it has been reached.
     """
-    known = [(0, 0.0), *times, (num_tokens, num_frames * frame_seconds)]
+    end = num_frames * frame_seconds
+    reached = max(end - END_SECONDS, times[-1][1] if times else 0.0)
+    known = [(0, 0.0), *times, (num_tokens, reached), (num_tokens, end)]
     places, seconds = zip(*known, strict=True)
     return np.interp((np.arange(num_frames) + 0.5) * frame_seconds, seconds, places).astype(np.float32)

@@ -31,7 +31,7 @@ def guided_attention_loss(
     return _mean((attention * away).sum(-1), frame_lengths)
 
 
-def aligned_attention_loss(attention: Tensor, paths: Tensor, frame_lengths: Tensor, width: float = 0.7) -> Tensor:
+def aligned_attention_loss(attention: Tensor, paths: Tensor, frame_lengths: Tensor, width: float = 2.0) -> Tensor:
     """How far attentions (batch, frames, tokens) are from ``paths`` (batch, frames), the token said in each frame.
 
     The mean over frames of -log of the attention on the path, token n counting exp(-(n - path)² / (2 width²)): at least

@@ -243,7 +243,7 @@ class Synthesizer(Model):
         guided_weight: float = 1.0,
         guided_width: float = 0.2,
         paths: Tensor | None = None,
-        aligned_width: float = 0.7,
+        aligned_width: float = 2.0,
     ) -> dict[str, Tensor]:
         """Losses of what was said against ``mel`` (batch, frames, mels), each the mean over valid frames.
 

@@ -44,7 +44,7 @@ class SynthesisOptions:
     guided_width: float = 0.2
     guided_batches: int | None = None
     aligner: str = ""
-    aligned_width: float = 0.7
+    aligned_width: float = 2.0
     forced_batches: int = 0
 
 
@@ -111,13 +111,13 @@ class SynthesisTask(nn.Module):
         """Metrics of each utterance, (batch,).
 
         ``mel_error`` is the mean absolute difference of the refined log-mels, the model being told the frames before,
-        and ``focus`` how sharp its attention is then; ``attention_ok`` is 1 where it spoke the text by itself, read it
-        once from its beginning to its end and stopped.
+        and where to look if it learns so, and ``focus`` how sharp its attention is then; ``attention_ok`` is 1 where it
+        spoke the text by itself, read it once from its beginning to its end and stopped.
         """
         model = self.model
         tokens, token_lengths = model.batch_texts(batch["text"])
         mel, frame_lengths, voice = batch["mel"], batch["frame_lengths"], batch.get("voice")
-        spoken = model(tokens, token_lengths, mel, frame_lengths, voice)
+        spoken = model(tokens, token_lengths, mel, frame_lengths, voice, batch.get("path"))
         valid = torch.arange(mel.shape[1], device=mel.device) < frame_lengths[:, None]
         apart = (spoken.refined.float() - mel).abs().mean(-1)
         said = model.generate(tokens, token_lengths, voice, generator=torch.Generator().manual_seed(0))
@@ -145,6 +145,7 @@ def build(recipe: Recipe) -> tuple[Any, Any, Iterable[Batch]]:
             measured[name] = value
     if validation.corpora is not None and validation.prepared is None:
         measured.pop("prepared", None)
+    measured.pop("phrase_seconds", None)
     options = parse(SynthesisOptions, recipe.task_options, "task_options")
     if options.forced_batches and not (options.aligner and model.takes_paths):
         raise RecipeError("task_options.forced_batches needs an aligner, and a model that can be told where to look")
@@ -160,6 +161,8 @@ def build(recipe: Recipe) -> tuple[Any, Any, Iterable[Batch]]:
         seed=recipe.seed,
         write=write,
         embed=embed,
+        # What is told while learning is told when it is asked what was learnt.
+        align=align if options.forced_batches else None,
         split=validation.split,
     )
     task = SynthesisTask(model, options)
