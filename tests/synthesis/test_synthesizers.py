@@ -283,3 +283,22 @@ def test_told_where_to_look_the_attention_still_learns() -> None:
     losses["guided"].backward()
     assert model.attention.query.weight.grad.abs().sum() > 0
     assert model.write.weight.grad is None
+
+
+def test_a_temperature_shares_the_attention_when_speaking_alone() -> None:
+    sure, shared = tiny(Tacotron2), tiny(Tacotron2, speaking_temperature=3.0)
+    shared.load_state_dict(sure.state_dict())
+    for model in (sure, shared):
+        # Random weights are sure of nothing.
+        model.attention.energy.weight.data.mul_(50.0)
+    told = [model(TOKENS, TOKEN_LENGTHS, frames(8), None, VOICE).attention for model in (sure, shared)]
+    torch.testing.assert_close(*told)
+    looks = [
+        model.step(torch.zeros(2, 10), model.begin(TOKENS, TOKEN_LENGTHS, VOICE))[2].double()
+        for model in (sure, shared)
+    ]
+    valid = TOKENS > 0
+    expected = torch.where(valid, looks[0] ** (1 / 3), 0.0)
+    torch.testing.assert_close(looks[1], expected / expected.sum(-1, keepdim=True), rtol=1e-4, atol=1e-6)
+    with pytest.raises(AuriscopeError, match="speaking_temperature must be positive"):
+        tiny(Tacotron2, speaking_temperature=0.0)

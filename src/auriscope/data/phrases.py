@@ -60,4 +60,5 @@ def path(num_tokens: int, times: Times, num_frames: int, frame_seconds: float) -
     reached = max(end - END_SECONDS, times[-1][1] if times else 0.0)
     known = [(0, 0.0), *times, (num_tokens, reached), (num_tokens, end)]
     places, seconds = zip(*known, strict=True)
-    return np.interp((np.arange(num_frames) + 0.5) * frame_seconds, seconds, places).astype(np.float32)
+    found = np.interp((np.arange(num_frames) + 0.5) * frame_seconds, seconds, places)
+    return np.asarray(found, dtype=np.float32)

@@ -50,6 +50,8 @@ class Tacotron2Config(SynthesizerConfig):
         prenet_dropout: of the prenet.
         rnn_dropout: of what the two LSTMs give, in the place of the paper's zoneout.
         speaking_dropout: whether the prenet drops units when the model speaks, too.
+        speaking_temperature: what the attention's energies are divided by when the model speaks. One that was told
+            where to look while it learnt is too sure of itself, and waits at a letter; with 3 or so it goes on.
     """
 
     encoder_size: int = 512
@@ -68,6 +70,12 @@ class Tacotron2Config(SynthesizerConfig):
     prenet_dropout: float = 0.5
     rnn_dropout: float = 0.1
     speaking_dropout: bool = True
+    speaking_temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.speaking_temperature > 0:
+            raise ValueError(f"speaking_temperature must be positive, not {self.speaking_temperature}")
 
 
 class Encoder(nn.Module):
@@ -105,13 +113,18 @@ class LocationAttention(nn.Module):
         """The convolution and the linear layer behind it as one matrix, (2 * kernel, size)."""
         return torch.einsum("sc,cik->iks", self.of_location.weight, self.location.weight).flatten(0, 1)
 
-    def forward(self, state: Tensor, memory: Memory, before: Tensor) -> Tensor:
-        """Where to look, (batch, tokens): ``state`` is (batch, state_size), ``before`` (batch, 2, tokens)."""
+    def forward(self, state: Tensor, memory: Memory, before: Tensor, temperature: float = 1.0) -> Tensor:
+        """Where to look, (batch, tokens): ``state`` is (batch, state_size), ``before`` (batch, 2, tokens).
+
+        The energies are divided by ``temperature``: above 1, more tokens share the attention.
+        """
         kernel_size = self.location.kernel_size[0]
         # A product: for two channels it is faster than a convolution.
         around = F.pad(before, (kernel_size // 2,) * 2).unfold(2, kernel_size, 1).transpose(1, 2).flatten(2)
         found = torch.tanh(around @ memory.filters + (memory.keys + self.query(state)[:, None]))
         energies: Tensor = self.energy(found)[..., 0]
+        if temperature != 1.0:
+            energies = energies / temperature
         if memory.hidden is not None:
             energies = energies.masked_fill(memory.hidden, -torch.inf)
         return energies.softmax(-1)
@@ -270,15 +283,14 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
         before = torch.stack((_later(told), _later(told.cumsum(1))), 2)
         asked = torch.arange(int(torch.randint(_ASKED, ())), steps, _ASKED) if self.training else torch.arange(steps)
         # A step is to the attention what a text of the batch is.
-        looks = self.attention(
-            hidden[:, asked].flatten(0, 1),
-            Memory(
-                *(each.repeat_interleave(len(asked), 0) for each in (memory.states, memory.keys)),
-                None if memory.hidden is None else memory.hidden.repeat_interleave(len(asked), 0),
-                memory.filters,
-            ),
-            before[:, asked].flatten(0, 1),
+        states, keys, hidden_tokens = (
+            None if each is None else each.repeat_interleave(len(asked), 0)
+            for each in (memory.states, memory.keys, memory.hidden)
         )
+        assert states is not None
+        assert keys is not None
+        memory = Memory(states, keys, hidden_tokens, memory.filters)
+        looks = self.attention(hidden[:, asked].flatten(0, 1), memory, before[:, asked].flatten(0, 1))
         attention = told.index_copy(1, asked.to(told.device), looks.view(batch, len(asked), num_tokens))
         return torch.cat((hidden, contexts), -1), attention
 
@@ -313,7 +325,7 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
         gates = self._product(0, read, first.weight_ih, first.bias_ih) + state.seen
         gates = gates + self._product(1, state.attention_rnn[0], first.weight_hh, first.bias_hh)
         attention_rnn = _lstm(gates, state.attention_rnn[1])
-        weights = self.attention(attention_rnn[0], state.memory, state.before)
+        weights = self.attention(attention_rnn[0], state.memory, state.before, self.config.speaking_temperature)
         looked, seen = (weights[:, None] @ state.gates)[:, 0].split([4 * second.hidden_size, 4 * first.hidden_size], 1)
         gates = self._product(2, attention_rnn[0], of_input, input_bias) + looked
         gates = gates + self._product(3, state.decoder_rnn[0], of_state, state_bias)
