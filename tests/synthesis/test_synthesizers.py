@@ -302,3 +302,30 @@ def test_a_temperature_shares_the_attention_when_speaking_alone() -> None:
     torch.testing.assert_close(looks[1], expected / expected.sum(-1, keepdim=True), rtol=1e-4, atol=1e-6)
     with pytest.raises(AuriscopeError, match="speaking_temperature must be positive"):
         tiny(Tacotron2, speaking_temperature=0.0)
+
+
+def test_at_the_end_of_the_text_it_rests_but_for_so_long() -> None:
+    """A model that never says that it has ended, and reads a token every second step."""
+
+    class Reader(Tacotron2):
+        def step(self, frame: Tensor, state: Any, generator: torch.Generator | None = None) -> Any:
+            inner, number = state
+            frames, _, _, inner = super().step(frame, inner, generator)
+            place = torch.full((len(frame),), min(number // 2, 5))
+            place = torch.minimum(place, TOKEN_LENGTHS - 1)
+            return frames, torch.full((len(frame),), -9.0), F.one_hot(place, 6).float(), (inner, number + 1)
+
+        def begin(self, *arguments: Any) -> Any:
+            return super().begin(*arguments), 0
+
+    torch.manual_seed(0)
+    mel = MelConfig(num_mels=10)
+    resting = Reader.from_config(Tacotron2.Tiny | {"mel": mel, "rest_seconds": 8 * mel.frame_seconds + 1e-6}).eval()
+    said = resting.generate(TOKENS, TOKEN_LENGTHS, VOICE, max_seconds=1.0)
+    # Steps of two frames; the last two tokens are looked at from steps 8 and 4 on, and four steps are a rest.
+    assert said.frame_lengths.tolist() == [2 * (8 + 5 - 2), 2 * (4 + 5 - 2)]
+    assert said.stopped.tolist() == [True, True]
+    assert said.mel.shape[1] == 2 * 13
+    restless = Reader.from_config(Tacotron2.Tiny | {"mel": mel}).eval()
+    said = restless.generate(TOKENS, TOKEN_LENGTHS, VOICE, max_seconds=1.0)
+    assert said.stopped.tolist() == [False, False]

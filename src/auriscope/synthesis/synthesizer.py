@@ -47,6 +47,8 @@ class SynthesizerConfig:
         frames_per_step: frames that the decoder writes at once (the reduction factor r of Tacotron, section 3.3).
         voice_dim: size of the embedding of a speaker that decides whose voice it is; 0: there is one voice.
         voice_model: address of the speaker model whose embeddings the voices are.
+        rest_seconds: for how long a model that speaks by itself may look at the last two tokens, before that is the end
+            even if it does not say so; None: as long as it likes.
     """
 
     tokens: tuple[str, ...] = (BLANK, EOS, *SPELLING)
@@ -60,6 +62,7 @@ class SynthesizerConfig:
     frames_per_step: int = 1
     voice_dim: int = 0
     voice_model: str = ""
+    rest_seconds: float | None = None
 
     def __post_init__(self) -> None:
         if not self.mel_scale > 0:
@@ -68,6 +71,8 @@ class SynthesizerConfig:
             raise ValueError(f"frames_per_step must be at least 1, not {self.frames_per_step}")
         if self.voice_dim < 0:
             raise ValueError(f"voice_dim must not be negative, but is {self.voice_dim}")
+        if self.rest_seconds is not None and not self.rest_seconds > 0:
+            raise ValueError(f"rest_seconds must be positive, not {self.rest_seconds}")
 
     @property
     def sample_rate(self) -> int:
@@ -214,6 +219,12 @@ class Synthesizer(Model):
         frame = torch.zeros(len(tokens), config.mel.num_mels, device=tokens.device)
         lengths = torch.full_like(token_lengths, max_steps * stride)
         stopped = torch.zeros_like(token_lengths, dtype=torch.bool)
+        rest = (
+            max_steps
+            if config.rest_seconds is None
+            else round(config.rest_seconds / config.mel.frame_seconds) // stride
+        )
+        rested = torch.zeros_like(token_lengths)
         written: list[Tensor] = []
         looks: list[Tensor] = []
         while len(written) < max_steps and not bool(stopped.all()):
@@ -223,6 +234,11 @@ class Synthesizer(Model):
             looks.append(attention)
             ends = (stop_logits.sigmoid() > self.stop_threshold) & ~stopped
             lengths = lengths.masked_fill(ends, len(written) * stride)
+            stopped = stopped | ends
+            rested = torch.where(attention.argmax(-1) >= token_lengths - 2, rested + 1, 0)
+            ends = (rested > rest) & ~stopped
+            # What follows the first half of the rest was not to be said.
+            lengths = lengths.masked_fill(ends, (len(written) - rest // 2) * stride)
             stopped = stopped | ends
         mel = torch.cat(written, 1)
         lengths = lengths.clamp(max=mel.shape[1])
