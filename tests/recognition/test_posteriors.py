@@ -83,3 +83,18 @@ def test_nothing_is_no_recording(model: BLSTMCTC) -> None:
         recording_log_probs(model, [])
     with pytest.raises(ValueError, match="must be positive"):
         Windows(window_seconds=0.0)
+
+
+def test_letters_lie_in_the_words_that_they_are_of(model: BLSTMCTC, long: tuple[Tensor, str, list[float]]) -> None:
+    waveform, text, starts = long
+    written = f"- {text.upper()}!"
+    found = model.letter_times(waveform, written)
+    assert [written[place] for place, _ in found] == list(text.upper().replace(" ", ""))
+    seconds = [second for _, second in found]
+    assert seconds == sorted(seconds)
+    words = np.cumsum([sign == " " for sign in text])
+    for place, second in found:
+        start = starts[words[place - 2]]
+        assert start - 0.1 <= second <= start + 2 * TONE_SECONDS + 0.1
+    assert model.letter_times(waveform, "!") == []
+    assert model.letter_times(waveform[: RATE // 2], text) == []

@@ -191,7 +191,9 @@ def test_a_reload_in_the_middle_loses_nothing(study: Study, browsing: Any) -> No
         hear(page, 1)
         choose(page, 0, 3)
         page.reload()
-        page.locator(".sound").nth(2).locator(".play:not([disabled])").wait_for()
+        # Each sound says what was heard of it once it is loaded.
+        for place in range(3):
+            page.locator(".sound").nth(place).locator(".play:not([disabled])").wait_for()
         assert page.locator("#trial").get_attribute("data-assignment") == assignment
         assert page.locator(".state.heard").count() == 2
         assert page.locator(".rated").nth(0).locator("input:checked").get_attribute("value") == "3"

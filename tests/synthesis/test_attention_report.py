@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from auriscope.synthesis.attention import attention_report, diagonality
-from auriscope.synthesis.guided import guided_attention_loss
+from auriscope.synthesis.guided import aligned_attention_loss, guided_attention_loss
 
 
 def path(tokens: list[int], number: int) -> Tensor:
@@ -89,3 +89,25 @@ def test_the_diagonal_costs_least() -> None:
     lengths = torch.tensor([20]), torch.tensor([60])
     assert guided_attention_loss(path(STEADY, 20), *lengths) < 0.1
     assert guided_attention_loss(path(STEADY[::-1], 20), *lengths) > 0.5
+
+
+def test_the_guide_along_paths_is_the_formula() -> None:
+    attention = torch.rand(2, 6, 4, generator=torch.Generator().manual_seed(3)).softmax(-1)
+    paths = torch.tensor([[0.0, 0.5, 1.0, 2.2, 3.0, 3.0], [0.0, 1.0, 1.5, 2.0, 9.0, 9.0]])
+    expected = 0.0
+    for row, frames in enumerate((6, 4)):
+        for frame in range(frames):
+            near = [math.exp(-((token - float(paths[row, frame])) ** 2) / (2 * 1.5**2)) for token in range(4)]
+            expected -= math.log(sum(float(a) * b for a, b in zip(attention[row, frame], near, strict=True)))
+    found = aligned_attention_loss(attention, paths, torch.tensor([6, 4]), 1.5)
+    assert float(found) == pytest.approx(expected / 10, rel=1e-5)
+
+
+def test_attention_that_is_elsewhere_is_led_back() -> None:
+    logits = torch.zeros(1, 5, 60, requires_grad=True)
+    with torch.no_grad():
+        logits[..., 50] = 8.0
+    aligned_attention_loss(logits.softmax(-1), torch.full((1, 5), 3.0), torch.tensor([5]), 2.0).backward()
+    assert logits.grad is not None
+    assert (logits.grad[..., 3] < -0.01).all()
+    assert (logits.grad[..., 50] > 0.1).all()

@@ -15,7 +15,7 @@ from auriscope.signal.vocoding import MelConfig
 from auriscope.synthesis import Spoken, Synthesizer, Tacotron, Tacotron2, TransformerTTS
 from auriscope.synthesis.interop.tacotron2 import symbols
 from auriscope.synthesis.synthesizer import frames_before, whole_steps
-from auriscope.synthesis.tacotron2 import LocationAttention, Memory
+from auriscope.synthesis.tacotron2 import LocationAttention, Memory, on_tokens
 from auriscope.synthesis.transformertts import ScaledPositions
 
 KINDS = [Tacotron, Tacotron2, TransformerTTS]
@@ -246,3 +246,86 @@ def test_cbhg_pools_two_positions_of_every_filter() -> None:
         padded = F.pad(x, ((width - 1) // 2, width // 2))
         plain = torch.stack([(padded[0, :, t : t + width] * layer.conv.weight).sum((1, 2)) for t in range(5)], 1)
         torch.testing.assert_close(layer(x)[0], plain / (1 + layer.norm.eps) ** 0.5, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("frames_per_step", [1, 3])
+def test_told_where_it_would_look_it_writes_the_same(monkeypatch: pytest.MonkeyPatch, frames_per_step: int) -> None:
+    model = tiny(Tacotron2, frames_per_step=frames_per_step)
+    mel, frame_lengths = frames(10), torch.tensor([10, 7])
+    with torch.no_grad():
+        free = model(TOKENS, TOKEN_LENGTHS, mel, frame_lengths, VOICE)
+        own = free.attention[:, ::frames_per_step]
+        monkeypatch.setattr("auriscope.synthesis.tacotron2.on_tokens", lambda *_: own)
+        told = model(TOKENS, TOKEN_LENGTHS, mel, frame_lengths, VOICE, torch.zeros(2, 10))
+    for name in ("mel", "refined", "stop_logits", "attention"):
+        torch.testing.assert_close(getattr(told, name), getattr(free, name), rtol=1e-5, atol=1e-5)
+
+
+def test_what_it_is_told_is_shared_by_two_tokens() -> None:
+    found = on_tokens(torch.tensor([[0.0, 0.25, 2.5, 9.0]] * 2), 6, torch.tensor([6, 3]))
+    torch.testing.assert_close(found.sum(-1), torch.ones(2, 4))
+    assert found[0, 1].tolist() == [0.75, 0.25, 0.0, 0.0, 0.0, 0.0]
+    assert found[0, 2].tolist() == [0.0, 0.0, 0.5, 0.5, 0.0, 0.0]
+    assert found[:, 3].argmax(-1).tolist() == [5, 2]
+    assert found[1, :, 3:].sum() == 0
+
+
+def test_told_where_to_look_the_attention_still_learns() -> None:
+    model = tiny(Tacotron2).train()
+    mel, paths = frames(12), torch.linspace(0, 4, 12).expand(2, -1)
+    lengths = torch.tensor([12, 12])
+    spoken = model(TOKENS, TOKEN_LENGTHS, mel, lengths, VOICE, paths)
+    told = on_tokens(paths[:, 1::2], 6, TOKEN_LENGTHS).repeat_interleave(2, 1)
+    asked = (spoken.attention - told).abs().amax((0, 2)) > 1e-6
+    # One in four of the six steps of two frames, from the first to the fourth on.
+    assert int(asked.sum()) in (2, 4)
+    losses = model.losses(spoken, mel, TOKEN_LENGTHS, lengths, paths=paths)
+    losses["guided"].backward()
+    assert model.attention.query.weight.grad.abs().sum() > 0
+    assert model.write.weight.grad is None
+
+
+def test_a_temperature_shares_the_attention_when_speaking_alone() -> None:
+    sure, shared = tiny(Tacotron2), tiny(Tacotron2, speaking_temperature=3.0)
+    shared.load_state_dict(sure.state_dict())
+    for model in (sure, shared):
+        # Random weights are sure of nothing.
+        model.attention.energy.weight.data.mul_(50.0)
+    told = [model(TOKENS, TOKEN_LENGTHS, frames(8), None, VOICE).attention for model in (sure, shared)]
+    torch.testing.assert_close(*told)
+    looks = [
+        model.step(torch.zeros(2, 10), model.begin(TOKENS, TOKEN_LENGTHS, VOICE))[2].double()
+        for model in (sure, shared)
+    ]
+    valid = TOKENS > 0
+    expected = torch.where(valid, looks[0] ** (1 / 3), 0.0)
+    torch.testing.assert_close(looks[1], expected / expected.sum(-1, keepdim=True), rtol=1e-4, atol=1e-6)
+    with pytest.raises(AuriscopeError, match="speaking_temperature must be positive"):
+        tiny(Tacotron2, speaking_temperature=0.0)
+
+
+def test_at_the_end_of_the_text_it_rests_but_for_so_long() -> None:
+    """A model that never says that it has ended, and reads a token every second step."""
+
+    class Reader(Tacotron2):
+        def step(self, frame: Tensor, state: Any, generator: torch.Generator | None = None) -> Any:
+            inner, number = state
+            frames, _, _, inner = super().step(frame, inner, generator)
+            place = torch.full((len(frame),), min(number // 2, 5))
+            place = torch.minimum(place, TOKEN_LENGTHS - 1)
+            return frames, torch.full((len(frame),), -9.0), F.one_hot(place, 6).float(), (inner, number + 1)
+
+        def begin(self, *arguments: Any) -> Any:
+            return super().begin(*arguments), 0
+
+    torch.manual_seed(0)
+    mel = MelConfig(num_mels=10)
+    resting = Reader.from_config(Tacotron2.Tiny | {"mel": mel, "rest_seconds": 8 * mel.frame_seconds + 1e-6}).eval()
+    said = resting.generate(TOKENS, TOKEN_LENGTHS, VOICE, max_seconds=1.0)
+    # Steps of two frames; the last two tokens are looked at from steps 8 and 4 on, and four steps are a rest.
+    assert said.frame_lengths.tolist() == [2 * (8 + 5 - 2), 2 * (4 + 5 - 2)]
+    assert said.stopped.tolist() == [True, True]
+    assert said.mel.shape[1] == 2 * 13
+    restless = Reader.from_config(Tacotron2.Tiny | {"mel": mel}).eval()
+    said = restless.generate(TOKENS, TOKEN_LENGTHS, VOICE, max_seconds=1.0)
+    assert said.stopped.tolist() == [False, False]

@@ -36,6 +36,17 @@ def speaker_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny recogniser of letters with random weights."""
+    torch.manual_seed(0)
+    kind = model_class("recognition/conformer-ctc")
+    letters = {"tokens": ("<blank>", "<eos>", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ' ")}
+    folder = tmp_path_factory.mktemp("models") / "recognizer"
+    kind.from_config(kind.Tiny | letters).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Six short utterances of two synthetic voices to train on, three to choose by."""
@@ -80,6 +91,38 @@ def test_the_guide_leaves(corpora: Path) -> None:
     assert all("guided" in task(batch, "main") for _ in range(3))
     task.train()
     assert ["guided" in task(batch, "main") for _ in range(3)] == [True, False, False]
+
+
+def test_the_guide_hears_where_letters_are(corpora: Path, recognizer: Path, speaker_model: Path) -> None:
+    task, batches, validation = build(recipe(Tacotron2, task_options={"aligner": str(recognizer)}))
+    batch = batches.batch(0)
+    assert batch["path"].shape == batch["mel"].shape[:2]
+    assert (batch["path"].diff(dim=1)[0, : int(batch["frame_lengths"][0]) - 1] >= 0).all()
+    assert "path" not in next(iter(validation))
+    guided = task(batch, "main")["guided"]
+    assert guided.isfinite()
+    batch.pop("path")
+    assert guided != task(batch, "main")["guided"]
+    with pytest.raises(RecipeError, match="is no recogniser of letters"):
+        build(recipe(Tacotron2, task_options={"aligner": str(speaker_model)}))
+    with pytest.raises(RecipeError, match="only letters can be aligned"):
+        build(recipe(Tacotron2, {"spelling": "phonemes"}, task_options={"aligner": str(recognizer)}))
+
+
+def test_the_decoder_is_told_where_to_look_in_the_first_batches(corpora: Path, recognizer: Path) -> None:
+    options = {"aligner": str(recognizer), "forced_batches": 2}
+    task, batches, validation = build(recipe(Tacotron2, task_options=options))
+    batch = batches.batch(0)
+    found = [float(task(batch, "main")["mel"].detach()) for _ in range(3)]
+    assert found[0] == found[1] != found[2]
+    # The frames of validation are told as well.
+    heard = next(iter(validation))
+    told = task.eval().evaluate(heard)["mel_error"]
+    heard.pop("path")
+    assert not torch.equal(told, task.evaluate(heard)["mel_error"])
+    for wrong, kind in (({"forced_batches": 2}, Tacotron2), (options, TransformerTTS)):
+        with pytest.raises(RecipeError, match="forced_batches needs an aligner"):
+            build(recipe(kind, task_options=wrong))
 
 
 def test_metrics_are_of_each_utterance(corpora: Path) -> None:

@@ -143,6 +143,8 @@ def test_the_best_weights_follow_the_direction_of_the_metric(tmp_path):
     rising.higher_is_better = True
     result = fit(rising, batches, batches, config(validate_every_steps=10), tmp_path / "higher")
     assert result.best_step == 10  # the loss drives the metric down: the first measurement stays the best
+    latest = config(validate_every_steps=10, choose="latest")
+    assert fit(rising, batches, batches, latest, tmp_path / "latest").best_step == 40
     falling = Falling()
     falling.higher_is_better = False
     result = fit(falling, batches, batches, config(validate_every_steps=10), tmp_path / "lower")

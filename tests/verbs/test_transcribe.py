@@ -271,3 +271,14 @@ def test_what_is_outside_of_spans_is_not_heard(sung: Sung, address: Path) -> Non
     words = text.split()
     assert found.text.split() == words[2:6] + words[9:12]
     assert [word.start_seconds for word in found.words] == pytest.approx([*starts[2:6], *starts[9:12]], abs=0.08)
+
+
+def test_everything_is_heard_where_that_is_asked(sung: Sung, address: Path) -> None:
+    path, text, _ = sung("a.wav", 4)
+    # To the detector, tones are no voice.
+    detecting = Transcriber(TranscriberSettings(model=address))
+    assert detecting.identity is not None
+    hearing = detecting.hearing_everything()
+    assert hearing.read(path).text == text
+    assert detecting.read(path).text != text
+    assert hearing.identity != detecting.identity

@@ -18,6 +18,7 @@ from auriscope.data.ahead import made_ahead
 from auriscope.data.by_length import BatchesByLength
 from auriscope.data.cache import ClipStore, open_clips
 from auriscope.data.corpora import Utterance, utterances
+from auriscope.data.phrases import Phrase, Times, path, phrases
 from auriscope.data.pool import ClipPool
 from auriscope.data.prepared_speech import open_speech
 from auriscope.data.render import active_rms
@@ -42,6 +43,10 @@ class SpeechPairsConfig:
     tells how long it is silent; None: nothing is. ``level_dbfs`` is the level to which the speech of each utterance is
     brought, so that voices recorded elsewhere are as loud; None: as they are. ``voice_seconds`` is the length of the
     clips whose embeddings tell a synthesiser the voice.
+
+    Where somebody tells when something was said, utterances are cut at their pauses into phrases of ``phrase_seconds``
+    or more, as attention is sooner found in what is short: all are asked for at the beginning. None: they stay whole.
+    Validation is on whole utterances.
     """
 
     corpora: tuple[str, ...] = ("ljspeech_1spk",)
@@ -56,10 +61,13 @@ class SpeechPairsConfig:
     margin_seconds: float = 0.05
     level_dbfs: float | None = None
     voice_seconds: float = 4.0
+    phrase_seconds: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.min_seconds < self.max_seconds <= self.batch_seconds:
             raise RecipeError("data needs 0 < min_seconds < max_seconds <= batch_seconds")
+        if self.phrase_seconds is not None and not self.phrase_seconds > 0:
+            raise RecipeError(f"data.phrase_seconds must be above 0, not {self.phrase_seconds}")
         if not self.voice_seconds > 0:
             raise RecipeError(f"data.voice_seconds must be above 0, not {self.voice_seconds}")
 
@@ -89,7 +97,7 @@ class SpeechPairs:
         seed: int,
         write: Callable[[str], str] = str,
         embed: Callable[[FloatArray], Tensor] | None = None,
-        align: Callable[[FloatArray, str], Sequence[tuple[int, float]]] | None = None,
+        align: Callable[[FloatArray, str], Times] | None = None,
         split: str = "train",
         num_threads: int = 1,
         root: Path | None = None,
@@ -110,27 +118,32 @@ class SpeechPairs:
         usable = (seconds >= config.min_seconds) & (seconds <= config.max_seconds) & (np.array(self._texts) != "")
         if config.speakers:
             usable &= np.array([name.rpartition(":")[2] in config.speakers for name in self._speakers])
-        self.clips = np.flatnonzero(usable)
-        if not len(self.clips):
-            raise CorpusError(
-                f"{config.prepared or ', '.join(config.corpora)}: no utterance of the split {split} has a text and fits"
-            )
-        self.seconds = seconds
+        clips = np.flatnonzero(usable)
+        if not len(clips):
+            where = config.prepared or ", ".join(config.corpora)
+            raise CorpusError(f"{where}: no utterance of the split {split} has a text and fits")
         self._by_speaker: dict[str, list[int]] = {}
-        for clip in self.clips:
+        for clip in clips:
             self._by_speaker.setdefault(self._speakers[clip], []).append(int(clip))
+        self._times: dict[int, Times] = {}
+        self._aligning = Lock()
+        # What there are batches of, by number: utterances, or phrases of them.
+        self.numbers, self.seconds = clips, seconds
+        self._cut: list[tuple[int, Phrase]] | None = None
+        if align is not None and config.phrase_seconds is not None:
+            self._cut = [(int(clip), phrase) for clip in clips for phrase in self._phrases(int(clip))]
+            self.numbers = np.arange(len(self._cut))
+            self.seconds = np.array([phrase.end_seconds - phrase.start_seconds for _, phrase in self._cut])
         self._by_length = BatchesByLength(
-            seconds, self.clips, config.batch_seconds, seed=seed, sorted_epochs=config.sorted_epochs
+            self.seconds, self.numbers, config.batch_seconds, seed=seed, sorted_epochs=config.sorted_epochs
         )
         self._voices: dict[tuple[int, int], Tensor] = {}
         self._embedding = Lock()
-        self._paths: dict[int, Tensor] = {}
-        self._aligning = Lock()
 
     @property
     def num_seconds(self) -> float:
         """Seconds of sound in an epoch, silence at the ends included."""
-        return float(self.seconds[self.clips].sum())
+        return float(self.seconds[self.numbers].sum())
 
     def iterate(self, start: int = 0, stride: int = 1) -> Iterator[dict[str, Any]]:
         """Give the batches ``start``, ``start + stride``, ... without end, made ahead in the background."""
@@ -142,61 +155,76 @@ class SpeechPairs:
 
     def fixed(self, batch_size: int, max_items: int | None = None) -> list[dict[str, Any]]:
         """Make batches of the first ``max_items`` utterances, the shortest first, always the same."""
-        chosen = self.clips[:max_items]
+        chosen = self.numbers[:max_items]
         chosen = chosen[np.argsort(self.seconds[chosen], kind="stable")]
         starts = range(0, len(chosen), batch_size)
         return [self.pairs(chosen[first : first + batch_size], np.random.default_rng(first)) for first in starts]
 
-    def pairs(self, clips: Sequence[int] | NDArray[np.int64], rng: np.random.Generator) -> dict[str, Any]:
-        """Put clips side by side: ``text``, ``mel`` (batch, frames, mels), ``frame_lengths`` (batch,) and ``id``.
+    def pairs(self, numbers: Sequence[int] | NDArray[np.int64], rng: np.random.Generator) -> dict[str, Any]:
+        """Put utterances, or phrases, side by side: ``text``, ``mel`` (batch, frames, mels), ``frame_lengths``, ``id``.
 
-        ``lengths`` (batch,) is how many samples the frames are of. Behind the ends the mels are at their floor. With
-        several voices there is ``voice`` (batch, dim) too: the embedding of another clip of the speaker, or of a piece
-        of the same one where there is no other. Where it is asked when something was said, there is ``path`` (batch,
-        frames): the place in the text that each frame is at, the end of the text being the last.
+        ``frame_lengths`` (batch,) are the valid frames, ``lengths`` (batch,) how many samples they are of. Behind the
+        ends the mels are at their floor. With several voices there is ``voice`` (batch, dim) too: the embedding of
+        another clip of the speaker, or of a piece of the same one where there is no other. Where it is asked when
+        something was said, there is ``path`` (batch, frames): the place in the text that each frame is at, the end of
+        the text being the last.
         """
-        mels = [self._mel(int(clip)) for clip in clips]
-        lengths = torch.tensor([len(each) for each in mels])
-        mel = torch.full((len(mels), int(lengths.max()), self.mel.num_mels), math.log(self.mel.floor))
-        for row, each in zip(mel, mels, strict=True):
-            row[: len(each)] = each
+        clips = [int(number) if self._cut is None else self._cut[number][0] for number in numbers]
+        said = [self._said(int(number)) for number in numbers]
+        lengths = torch.tensor([len(each.mel) for each in said])
+        mel = torch.full((len(said), int(lengths.max()), self.mel.num_mels), math.log(self.mel.floor))
+        for row, each in zip(mel, said, strict=True):
+            row[: len(each.mel)] = each.mel
         made: dict[str, Any] = {
-            "text": [self._texts[clip] for clip in clips],
+            "text": [each.text for each in said],
             "mel": mel,
             "frame_lengths": lengths,
             "lengths": lengths * self.mel.hop_length,
             "id": [self._names[clip] for clip in clips],
         }
         if self._embed is not None:
-            made["voice"] = torch.stack([self._voice(int(clip), rng) for clip in clips])
+            made["voice"] = torch.stack([self._voice(clip, rng) for clip in clips])
         if self._align is not None:
             made["path"] = torch.zeros(mel.shape[:2])
-            for row, clip, each in zip(made["path"], clips, mels, strict=True):
-                row[: len(each)] = self._path(int(clip), len(each))
+            for row, each in zip(made["path"], said, strict=True):
+                row[: len(each.mel)] = torch.from_numpy(each.path(self.mel.frame_seconds))
         return made
 
-    def _read(self, clip: int) -> FloatArray:
-        waveform, config = self._pool.read(clip), self.config
-        if config.trim_db is None:
-            return waveform
-        return trimmed(waveform, config.sample_rate, config.trim_db, config.margin_seconds)
+    def _said(self, number: int) -> _Said:
+        """Read an utterance, or a phrase of one."""
+        if self._align is None:
+            return _Said(self._texts[number], self._mel(self._read(number)), ())
+        rate = self.config.sample_rate
+        clip, phrase = (number, self._phrases(number)[0]) if self._cut is None else self._cut[number]
+        ends = (round(seconds * rate) for seconds in (phrase.start_seconds, phrase.end_seconds))
+        waveform, first = self._trimmed(self._read(clip)[slice(*ends)])
+        return _Said(
+            phrase.text, self._mel(waveform), [(place, second - first / rate) for place, second in phrase.times]
+        )
 
-    def _path(self, clip: int, num_frames: int) -> Tensor:
+    def _phrases(self, clip: int) -> list[Phrase]:
+        """Ask when an utterance was said, and cut it; into one phrase if it is to stay whole."""
+        waveform, text = self._read(clip), self._texts[clip]
         with self._aligning:
-            if clip not in self._paths:
+            if clip not in self._times:
                 assert self._align is not None
-                text = self._texts[clip]
-                ends = (0, 0.0), (len(text), num_frames * self.mel.frame_seconds)
-                found = [ends[0], *self._align(self._read(clip), text), ends[1]]
-                places, seconds = zip(*found, strict=True)
-                frames = (np.arange(num_frames) + 0.5) * self.mel.frame_seconds
-                self._paths[clip] = torch.from_numpy(np.interp(frames, seconds, places)).float()
-            return self._paths[clip]
+                self._times[clip] = self._align(waveform, text)
+        seconds = len(waveform) / self.config.sample_rate
+        return phrases(text, self._times[clip], seconds, self.config.phrase_seconds or seconds)
 
-    def _mel(self, clip: int) -> Tensor:
-        waveform, config = self._read(clip), self.config
-        if config.level_dbfs is not None:
-            waveform = levelled(waveform, config.sample_rate, config.level_dbfs)
+    def _read(self, clip: int) -> FloatArray:
+        waveform = self._trimmed(self._pool.read(clip))[0]
+        level = self.config.level_dbfs
+        return waveform if level is None else levelled(waveform, self.config.sample_rate, level)
+
+    def _trimmed(self, waveform: FloatArray) -> tuple[FloatArray, int]:
+        config = self.config
+        if config.trim_db is None:
+            return waveform, 0
+        first, last = bounds(waveform, config.sample_rate, config.trim_db, config.margin_seconds)
+        return waveform[first:last], first
+
+    def _mel(self, waveform: FloatArray) -> Tensor:
         return speech_mel(torch.from_numpy(np.ascontiguousarray(waveform))[None], self.mel)[0]
 
     def _voice(self, clip: int, rng: np.random.Generator) -> Tensor:
@@ -216,18 +244,31 @@ class SpeechPairs:
             return self._voices[chosen, piece]
 
 
-def trimmed(waveform: FloatArray, sample_rate: int, below_db: float, margin_seconds: float) -> FloatArray:
-    """Cut off the ends of speech (time,) that are ``below_db`` below its loudest 10 ms, but for a margin."""
+@dataclass(frozen=True)
+class _Said:
+    """What a row of a batch is made of."""
+
+    text: str
+    mel: Tensor
+    times: Times
+
+    def path(self, frame_seconds: float) -> NDArray[np.float32]:
+        return path(len(self.text), self.times, len(self.mel), frame_seconds)
+
+
+def bounds(waveform: FloatArray, sample_rate: int, below_db: float, margin_seconds: float) -> tuple[int, int]:
+    """Find the samples from which to which speech (time,) lasts; that is all where it is silent.
+
+    Before and after are what is ``below_db`` below its loudest 10 ms, but for a margin.
+    """
     size = max(1, round(_FRAME_SECONDS * sample_rate))
-    if len(waveform) < size:
-        return waveform
     frames = waveform[: len(waveform) // size * size].reshape(-1, size)
     powers = np.einsum("ft,ft->f", frames, frames, dtype=np.float64)
-    loud = np.flatnonzero(powers > powers.max() * 10.0 ** (-below_db / 10.0))
+    loud = np.flatnonzero(powers > powers.max(initial=0.0) * 10.0 ** (-below_db / 10.0))
     if not len(loud):
-        return waveform
+        return 0, len(waveform)
     margin = round(margin_seconds * sample_rate)
-    return waveform[max(0, int(loud[0]) * size - margin) : (int(loud[-1]) + 1) * size + margin]
+    return max(0, int(loud[0]) * size - margin), min(len(waveform), (int(loud[-1]) + 1) * size + margin)
 
 
 def levelled(waveform: FloatArray, sample_rate: int, level_dbfs: float) -> FloatArray:

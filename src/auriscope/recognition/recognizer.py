@@ -130,20 +130,15 @@ class Recognizer(Model):
             raise ValueError(f"{self.name} writes {self.config.token_kind}, not letters")
         numbers = {token: number for number, token in enumerate(self.tokenizer.tokens) if len(token) == 1}
         found = [(place, numbers.get(sign, numbers.get(sign.swapcase()))) for place, sign in enumerate(text)]
-        letters = [(place, number) for place, number in found if number is not None and text[place] != " "]
-        if not letters:
-            return []
+        # Spaces are heard, too, but they are no letters.
+        said = [(place, number) for place, number in found if number is not None]
         encoded = self.encode(waveform[None])
         log_probs = self.ctc_logits(encoded).float().log_softmax(-1)
-        # The spaces are heard, too, but a pause is no place to be at.
-        said = [(place, number) for place, number in found if number is not None]
-        tokens = torch.tensor([[number for _, number in said]], device=log_probs.device)
-        blank = self.tokenizer.blank_id
-        assert blank is not None
-        (spans,) = ctc_align(log_probs, tokens, blank_id=blank).spans
-        middle = encoded.frame_seconds / 2.0
+        tokens = torch.tensor([[number for _, number in said]], dtype=torch.int64, device=log_probs.device)
+        assert self.tokenizer.blank_id is not None
+        (spans,) = ctc_align(log_probs, tokens, blank_id=self.tokenizer.blank_id).spans
         return [
-            (place, (span.first_frame + span.end_frame) * middle)
+            (place, encoded.frame_seconds * (span.first_frame + span.end_frame) / 2.0)
             for (place, _), span in zip(said, spans, strict=bool(spans))
             if text[place] != " "
         ]

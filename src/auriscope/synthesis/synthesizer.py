@@ -47,6 +47,8 @@ class SynthesizerConfig:
         frames_per_step: frames that the decoder writes at once (the reduction factor r of Tacotron, section 3.3).
         voice_dim: size of the embedding of a speaker that decides whose voice it is; 0: there is one voice.
         voice_model: address of the speaker model whose embeddings the voices are.
+        rest_seconds: for how long a model that speaks by itself may look at the last two tokens, before that is the end
+            even if it does not say so; None: as long as it likes.
     """
 
     tokens: tuple[str, ...] = (BLANK, EOS, *SPELLING)
@@ -60,6 +62,7 @@ class SynthesizerConfig:
     frames_per_step: int = 1
     voice_dim: int = 0
     voice_model: str = ""
+    rest_seconds: float | None = None
 
     def __post_init__(self) -> None:
         if not self.mel_scale > 0:
@@ -68,6 +71,8 @@ class SynthesizerConfig:
             raise ValueError(f"frames_per_step must be at least 1, not {self.frames_per_step}")
         if self.voice_dim < 0:
             raise ValueError(f"voice_dim must not be negative, but is {self.voice_dim}")
+        if self.rest_seconds is not None and not self.rest_seconds > 0:
+            raise ValueError(f"rest_seconds must be positive, not {self.rest_seconds}")
 
     @property
     def sample_rate(self) -> int:
@@ -113,6 +118,8 @@ class Synthesizer(Model):
     """
 
     unexportable: ClassVar[str] = "the number of frames and tokens is data"
+    takes_paths: ClassVar[bool] = False
+    """Whether the decoder can be told where to look while it learns."""
     stop_threshold: ClassVar[float] = 0.5
     """The probability from which a frame counts as the last."""
 
@@ -153,6 +160,7 @@ class Synthesizer(Model):
         mel: Tensor,
         frame_lengths: Tensor | None = None,
         voice: Tensor | None = None,
+        paths: Tensor | None = None,
     ) -> Spoken:
         """Say what comes after each of the frames.
 
@@ -162,6 +170,9 @@ class Synthesizer(Model):
             mel: (batch, frames, mels), what is to be said.
             frame_lengths: (batch,), valid frames; None: all.
             voice: (batch, voice_dim), the speakers' embeddings, where the model has several voices.
+            paths: (batch, frames), for a model that ``takes_paths``: the token, or the place between two tokens, that
+                each frame is said from. The decoder then looks there, and the attention that is given is where it would
+                have looked; None: it looks where it wants.
         """
 
     @abstractmethod
@@ -208,6 +219,12 @@ class Synthesizer(Model):
         frame = torch.zeros(len(tokens), config.mel.num_mels, device=tokens.device)
         lengths = torch.full_like(token_lengths, max_steps * stride)
         stopped = torch.zeros_like(token_lengths, dtype=torch.bool)
+        rest = (
+            max_steps
+            if config.rest_seconds is None
+            else round(config.rest_seconds / config.mel.frame_seconds) // stride
+        )
+        rested = torch.zeros_like(token_lengths)
         written: list[Tensor] = []
         looks: list[Tensor] = []
         while len(written) < max_steps and not bool(stopped.all()):
@@ -217,6 +234,11 @@ class Synthesizer(Model):
             looks.append(attention)
             ends = (stop_logits.sigmoid() > self.stop_threshold) & ~stopped
             lengths = lengths.masked_fill(ends, len(written) * stride)
+            stopped = stopped | ends
+            rested = torch.where(attention.argmax(-1) >= token_lengths - 2, rested + 1, 0)
+            ends = (rested > rest) & ~stopped
+            # What follows the first half of the rest was not to be said.
+            lengths = lengths.masked_fill(ends, (len(written) - rest // 2) * stride)
             stopped = stopped | ends
         mel = torch.cat(written, 1)
         lengths = lengths.clamp(max=mel.shape[1])

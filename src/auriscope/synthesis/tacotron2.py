@@ -26,6 +26,8 @@ from auriscope.synthesis.synthesizer import (
     whole_steps,
 )
 
+_ASKED = 4
+
 
 @dataclass(frozen=True)
 class Tacotron2Config(SynthesizerConfig):
@@ -48,6 +50,8 @@ class Tacotron2Config(SynthesizerConfig):
         prenet_dropout: of the prenet.
         rnn_dropout: of what the two LSTMs give, in the place of the paper's zoneout.
         speaking_dropout: whether the prenet drops units when the model speaks, too.
+        speaking_temperature: what the attention's energies are divided by when the model speaks. One that was told
+            where to look while it learnt is too sure of itself, and waits at a letter; with 3 or so it goes on.
     """
 
     encoder_size: int = 512
@@ -66,6 +70,12 @@ class Tacotron2Config(SynthesizerConfig):
     prenet_dropout: float = 0.5
     rnn_dropout: float = 0.1
     speaking_dropout: bool = True
+    speaking_temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.speaking_temperature > 0:
+            raise ValueError(f"speaking_temperature must be positive, not {self.speaking_temperature}")
 
 
 class Encoder(nn.Module):
@@ -103,13 +113,18 @@ class LocationAttention(nn.Module):
         """The convolution and the linear layer behind it as one matrix, (2 * kernel, size)."""
         return torch.einsum("sc,cik->iks", self.of_location.weight, self.location.weight).flatten(0, 1)
 
-    def forward(self, state: Tensor, memory: Memory, before: Tensor) -> Tensor:
-        """Where to look, (batch, tokens): ``state`` is (batch, state_size), ``before`` (batch, 2, tokens)."""
+    def forward(self, state: Tensor, memory: Memory, before: Tensor, temperature: float = 1.0) -> Tensor:
+        """Where to look, (batch, tokens): ``state`` is (batch, state_size), ``before`` (batch, 2, tokens).
+
+        The energies are divided by ``temperature``: above 1, more tokens share the attention.
+        """
         kernel_size = self.location.kernel_size[0]
         # A product: for two channels it is faster than a convolution.
         around = F.pad(before, (kernel_size // 2,) * 2).unfold(2, kernel_size, 1).transpose(1, 2).flatten(2)
         found = torch.tanh(around @ memory.filters + (memory.keys + self.query(state)[:, None]))
         energies: Tensor = self.energy(found)[..., 0]
+        if temperature != 1.0:
+            energies = energies / temperature
         if memory.hidden is not None:
             energies = energies.masked_fill(memory.hidden, -torch.inf)
         return energies.softmax(-1)
@@ -148,6 +163,7 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
     """Tokens (batch, tokens) to mels (batch, frames, mels), a few frames at a step."""
 
     Config = Tacotron2Config
+    takes_paths = True
     Tiny: ClassVar[dict[str, Any]] = {
         "encoder_size": 16,
         "num_encoder_convolutions": 1,
@@ -199,6 +215,7 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
         mel: Tensor,
         frame_lengths: Tensor | None = None,
         voice: Tensor | None = None,
+        paths: Tensor | None = None,
     ) -> Spoken:
         """Say what comes after each of the frames (batch, frames, mels); see the base."""
         config = self.config
@@ -206,15 +223,36 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
         target = whole_steps(self.normalised(mel), stride)
         read = self.prenet(frames_before(target, stride))
         memory = self._encode(tokens, token_lengths, voice)
+        if paths is None:
+            found, attention = self._looking(read, memory)
+        else:
+            # The token that the middle of each step is said from.
+            middles = torch.arange(stride // 2, stride * read.shape[1], stride).clamp(max=frames - 1)
+            found, attention = self._told(read, memory, on_tokens(paths[:, middles], tokens.shape[1], token_lengths))
+        # Nothing of the second LSTM is read by the attention, so that it needs no loop.
+        written, _ = self.decoder_rnn(found)
+        written = F.dropout(written, config.rnn_dropout, self.training)
+        written = torch.cat((written, found[..., config.attention_rnn_size :]), -1)
+        output = self.write(written).unflatten(-1, (stride, -1)).flatten(1, 2)[:, :frames]
+        stop = self.stop(written).repeat_interleave(stride, 1)[:, :frames, 0]
+        attention = attention.repeat_interleave(stride, 1)[:, :frames]
+        refined = self.refine(output, frame_lengths)
+        return Spoken(self.denormalised(output), self.denormalised(refined), stop, attention)
+
+    def _looking(self, read: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Step by step, looking where the attention wants.
+
+        Gives the states with what is seen (batch, steps, attention_rnn_size + dim), and the attention (batch, steps,
+        tokens), of frames that were read as (batch, steps, prenet_size).
+        """
+        config, batch = self.config, len(read)
         # The part of the gates that is known beforehand, for all steps at once.
         cell, size = self.attention_rnn, config.prenet_size
         known = F.linear(read, cell.weight_ih[:, :size], cell.bias_ih + cell.bias_hh).unbind(1)
         recurrent = torch.cat((cell.weight_ih[:, size:], cell.weight_hh), 1).T
-        hidden = held = read.new_zeros(len(tokens), config.attention_rnn_size)
-        context, before = (
-            read.new_zeros(len(tokens), config.encoder_size),
-            read.new_zeros(len(tokens), 2, tokens.shape[1]),
-        )
+        hidden = held = read.new_zeros(batch, config.attention_rnn_size)
+        context = read.new_zeros(batch, config.encoder_size)
+        before = read.new_zeros(batch, 2, memory.states.shape[1])
         seen: list[Tensor] = []
         looks: list[Tensor] = []
         for gates in known:
@@ -226,16 +264,35 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
             before = torch.stack((weights, before[:, 1] + weights), 1)
             seen.append(torch.cat((hidden, context), 1))
             looks.append(weights)
-        # Nothing of the second LSTM is read by the attention, so that it needs no loop.
-        found = torch.stack(seen, 1)
-        written, _ = self.decoder_rnn(found)
-        written = F.dropout(written, config.rnn_dropout, self.training)
-        written = torch.cat((written, found[..., config.attention_rnn_size :]), -1)
-        output = self.write(written).unflatten(-1, (stride, -1)).flatten(1, 2)[:, :frames]
-        stop = self.stop(written).repeat_interleave(stride, 1)[:, :frames, 0]
-        attention = torch.stack(looks, 1).repeat_interleave(stride, 1)[:, :frames]
-        refined = self.refine(output, frame_lengths)
-        return Spoken(self.denormalised(output), self.denormalised(refined), stop, attention)
+        return torch.stack(seen, 1), torch.stack(looks, 1)
+
+    def _told(self, read: Tensor, memory: Memory, told: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`_looking`, looking at what is told, (batch, steps, tokens): all steps at once.
+
+        In training the attention is asked where it would look in every fourth step alone, which is most of the time
+        saved; in the others it counts as right.
+        """
+        config, (batch, steps, num_tokens) = self.config, told.shape
+        contexts = told @ memory.states
+        cell = self.attention_rnn
+        weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
+        begin = read.new_zeros(1, batch, config.attention_rnn_size)
+        entering = torch.cat((read, _later(contexts)), -1)
+        hidden = torch.lstm(entering, (begin, begin), weights, True, 1, 0.0, self.training, False, True)[0]
+        hidden = F.dropout(hidden, config.rnn_dropout, self.training)
+        before = torch.stack((_later(told), _later(told.cumsum(1))), 2)
+        asked = torch.arange(int(torch.randint(_ASKED, ())), steps, _ASKED) if self.training else torch.arange(steps)
+        # A step is to the attention what a text of the batch is.
+        states, keys, hidden_tokens = (
+            None if each is None else each.repeat_interleave(len(asked), 0)
+            for each in (memory.states, memory.keys, memory.hidden)
+        )
+        assert states is not None
+        assert keys is not None
+        memory = Memory(states, keys, hidden_tokens, memory.filters)
+        looks = self.attention(hidden[:, asked].flatten(0, 1), memory, before[:, asked].flatten(0, 1))
+        attention = told.index_copy(1, asked.to(told.device), looks.view(batch, len(asked), num_tokens))
+        return torch.cat((hidden, contexts), -1), attention
 
     def begin(self, tokens: Tensor, token_lengths: Tensor | None, voice: Tensor | None) -> Tacotron2State:
         """Encode tokens (batch, tokens), and make the decoder's state before the first frame."""
@@ -268,7 +325,7 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
         gates = self._product(0, read, first.weight_ih, first.bias_ih) + state.seen
         gates = gates + self._product(1, state.attention_rnn[0], first.weight_hh, first.bias_hh)
         attention_rnn = _lstm(gates, state.attention_rnn[1])
-        weights = self.attention(attention_rnn[0], state.memory, state.before)
+        weights = self.attention(attention_rnn[0], state.memory, state.before, self.config.speaking_temperature)
         looked, seen = (weights[:, None] @ state.gates)[:, 0].split([4 * second.hidden_size, 4 * first.hidden_size], 1)
         gates = self._product(2, attention_rnn[0], of_input, input_bias) + looked
         gates = gates + self._product(3, state.decoder_rnn[0], of_state, state_bias)
@@ -301,6 +358,19 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
         if packable(x, weight):
             return self._packed[number](x, weight, bias)
         return F.linear(x, weight[:, : x.shape[1]], bias)
+
+
+def on_tokens(paths: Tensor, num_tokens: int, token_lengths: Tensor | None) -> Tensor:
+    """Attention (batch, steps, num_tokens) that looks at ``paths`` (batch, steps), shared by the two nearest tokens."""
+    last = paths.new_full((len(paths),), num_tokens) if token_lengths is None else token_lengths.to(paths)
+    places = torch.minimum(paths.clamp_min(0.0), last[:, None] - 1.0)
+    tokens = torch.arange(num_tokens, device=paths.device)
+    return (1.0 - (tokens - places[..., None]).abs()).clamp_min(0.0)
+
+
+def _later(x: Tensor) -> Tensor:
+    """What was there a step before: x (batch, steps, …) behind zeros."""
+    return F.pad(x[:, :-1], (0, 0, 1, 0))
 
 
 def _lstm(gates: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:

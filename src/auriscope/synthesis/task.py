@@ -33,8 +33,9 @@ class SynthesisOptions:
     """What a recipe may say about the losses, see :meth:`~auriscope.synthesis.synthesizer.Synthesizer.losses`.
 
     ``guided_width`` is g of guided attention. The attention is guided in the first ``guided_batches``; None: always.
-    With an ``aligner``, the address of a recogniser of letters with CTC, it is guided to the letters that this one hears
-    in each frame, ``aligned_width`` of them wide, and not along the diagonal.
+    With an ``aligner``, the address of a recogniser of letters with CTC, it is guided to the letters that this one
+    hears in each frame, ``aligned_width`` of them wide, and not along the diagonal. In the first ``forced_batches`` the
+    decoder also looks there, and the attention learns beside it: teacher forcing, of the attention as of the frames.
     """
 
     distance: Distance = "squared"
@@ -44,6 +45,7 @@ class SynthesisOptions:
     guided_batches: int | None = None
     aligner: str = ""
     aligned_width: float = 2.0
+    forced_batches: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,10 @@ class SynthesisTask(nn.Module):
         options, model = self.options, self.model
         tokens, token_lengths = model.batch_texts(batch["text"])
         mel, frame_lengths = batch["mel"], batch["frame_lengths"]
-        spoken = model(tokens, token_lengths, mel, frame_lengths, batch.get("voice"))
-        guided = options.guided_batches is None or int(self.batches_seen) < options.guided_batches
+        paths, number = batch.get("path"), int(self.batches_seen)
+        forced = paths if number < options.forced_batches else None
+        spoken = model(tokens, token_lengths, mel, frame_lengths, batch.get("voice"), forced)
+        guided = options.guided_batches is None or number < options.guided_batches
         if self.training:
             self.batches_seen += 1
         losses: dict[str, Tensor] = model.losses(
@@ -98,7 +102,7 @@ class SynthesisTask(nn.Module):
             stop_weight=options.stop_weight,
             guided_weight=options.guided_weight if guided else 0.0,
             guided_width=options.guided_width,
-            paths=batch.get("path"),
+            paths=paths,
             aligned_width=options.aligned_width,
         )
         return losses
@@ -107,13 +111,13 @@ class SynthesisTask(nn.Module):
         """Metrics of each utterance, (batch,).
 
         ``mel_error`` is the mean absolute difference of the refined log-mels, the model being told the frames before,
-        and ``focus`` how sharp its attention is then; ``attention_ok`` is 1 where it spoke the text by itself, read it
-        once from its beginning to its end and stopped.
+        and where to look if it learns so, and ``focus`` how sharp its attention is then; ``attention_ok`` is 1 where it
+        spoke the text by itself, read it once from its beginning to its end and stopped.
         """
         model = self.model
         tokens, token_lengths = model.batch_texts(batch["text"])
         mel, frame_lengths, voice = batch["mel"], batch["frame_lengths"], batch.get("voice")
-        spoken = model(tokens, token_lengths, mel, frame_lengths, voice)
+        spoken = model(tokens, token_lengths, mel, frame_lengths, voice, batch.get("path"))
         valid = torch.arange(mel.shape[1], device=mel.device) < frame_lengths[:, None]
         apart = (spoken.refined.float() - mel).abs().mean(-1)
         said = model.generate(tokens, token_lengths, voice, generator=torch.Generator().manual_seed(0))
@@ -141,7 +145,10 @@ def build(recipe: Recipe) -> tuple[Any, Any, Iterable[Batch]]:
             measured[name] = value
     if validation.corpora is not None and validation.prepared is None:
         measured.pop("prepared", None)
+    measured.pop("phrase_seconds", None)
     options = parse(SynthesisOptions, recipe.task_options, "task_options")
+    if options.forced_batches and not (options.aligner and model.takes_paths):
+        raise RecipeError("task_options.forced_batches needs an aligner, and a model that can be told where to look")
     align = aligner(options.aligner, model)
     write, embed = writer(model), voice_of(config.voice_model, config.voice_dim, config.sample_rate)
     num_threads = min(4, max(1, (os.cpu_count() or 2) - 1))
@@ -154,6 +161,8 @@ def build(recipe: Recipe) -> tuple[Any, Any, Iterable[Batch]]:
         seed=recipe.seed,
         write=write,
         embed=embed,
+        # What is told while learning is told when it is asked what was learnt.
+        align=align if options.forced_batches else None,
         split=validation.split,
     )
     task = SynthesisTask(model, options)

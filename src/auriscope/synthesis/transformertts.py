@@ -152,6 +152,7 @@ class TransformerTTS(Synthesizer, name="synthesis/transformer-tts"):
         mel: Tensor,
         frame_lengths: Tensor | None = None,
         voice: Tensor | None = None,
+        paths: Tensor | None = None,  # noqa: ARG002
     ) -> Spoken:
         """Say what comes after each of the frames (batch, frames, mels); see the base."""
         frames, stride = mel.shape[1], self.config.frames_per_step

@@ -42,6 +42,9 @@ class TrainingConfig:
     All of them depend on steps and validations only, never on the clock, so that a resumed run repeats them exactly;
     a run that is bounded by minutes therefore takes ``plateau``, ``exponential`` or ``constant``.
 
+    At every validation the weights are kept that are best by the task's metric; with ``choose: latest`` the newest,
+    where the metric tells little of what is wanted.
+
     ``max_minutes`` bounds the run's time over all its continuations, ``max_minutes_per_call`` that of one call; both
     include validation. Values that make no sense raise ``RecipeError``.
     """
@@ -78,6 +81,7 @@ class TrainingConfig:
 
     log_every_steps: int = 50
     validate_every_steps: int = 1000
+    choose: Literal["best", "latest"] = "best"
     checkpoint_every_steps: int | None = None
     checkpoint_every_minutes: float | None = 5.0
 

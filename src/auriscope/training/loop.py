@@ -22,6 +22,7 @@ from auriscope.training import checkpoints
 from auriscope.training.batches import BatchSource, as_source
 from auriscope.training.config import TrainingConfig
 from auriscope.training.evaluation import EvaluationTable, evaluate
+from auriscope.training.memory import keep_freed_memory
 from auriscope.training.optimization import (
     AverageWeights,
     Schedule,
@@ -91,6 +92,7 @@ def fit(
     never been stopped. Errors: ``CheckpointError`` if the checkpoints are damaged or of another model,
     ``AuriscopeError`` if the gradients stay NaN or infinite.
     """
+    keep_freed_memory()
     run = Run(task, valid_batches, config, Path(run_folder))
     fabric, state = run.fabric, run.state
     batches = as_source(train_batches, config.num_workers).iterate(
@@ -189,7 +191,9 @@ class Run:
             state.audio_seconds += float(frames) / self.sample_rate
 
     def validate(self, progress: TrainingProgress) -> None:
-        """Evaluate with the averaged weights, where there are any, and keep the weights if they are the best so far."""
+        """Evaluate with the averaged weights, where there are any, and keep the weights if they are the best so far.
+
+        ``config.choose`` may say that the newest are."""
         state, fabric, metric = self.state, self.fabric, self.task.selection_metric
         if self.average:
             with self.average.applied():
@@ -212,7 +216,8 @@ class Run:
         self.state.metrics = self._gather(table).means()
         value = self.state.metrics.get(self.task.selection_metric, math.nan)
         best, sign = self.state.best_metric, 1 if self.task.higher_is_better else -1
-        if math.isfinite(value) and (best is None or sign * value > sign * best):
+        better = best is None or sign * value > sign * best or self.config.choose == "latest"
+        if math.isfinite(value) and better:
             self.state.best_metric, self.state.best_step = value, self.state.step
             if self.fabric.is_global_zero:
                 facts = {"step": self.state.step, "hours_of_audio": self.state.audio_seconds / 3600}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -78,6 +79,13 @@ class Transcriber:
             if isinstance(self._language_model, torch.nn.Module):
                 self._language_model.to(self.recognizer.device)
             self.options = with_language_model(self.options, self._language_model, settings.lm_weight)
+
+    def hearing_everything(self) -> Transcriber:
+        """Give the same recogniser, listening to all of a file: for speech that a detector might take for none."""
+        found = copy.copy(self)
+        found.config = dataclasses.replace(self.config, voice=None)
+        found.__dict__.pop("identity", None)
+        return found
 
     def _language_model_address(self) -> str | None:
         given = self.settings.language_model

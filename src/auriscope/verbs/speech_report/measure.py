@@ -74,7 +74,8 @@ def speech_report(
         prompts: what to speak.
         out: the folder, made if missing.
         sayer: the models; :attr:`~auriscope.synthesis.speaking.SpeakConfig.keep_failed` is taken for granted.
-        transcriber: a recogniser, for errors of words and characters; None: they are not measured.
+        transcriber: a recogniser, for errors of words and characters, which hears all of the speech; None: they are
+            not measured.
         voices: a speaker model, for the likeness of the voice; None: it is not measured.
         on_progress: told what is done, and the done fraction.
 
@@ -108,6 +109,9 @@ def measured_speech(
     if not prompts:
         raise AuriscopeError("a report needs at least one sentence")
     sayer.config = dataclasses.replace(sayer.config, keep_failed=True)
+    if transcriber is not None:
+        # All of it is speech; a detector may take speech that sounds odd for none, and the error would be its own.
+        transcriber = transcriber.hearing_everything()
     real = None if voices is None else _real_voice(prompts, sayer, voices)
     items, attentions, warnings = [], [], list(sayer.warnings)
     for number, prompt in enumerate(prompts):
