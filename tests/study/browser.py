@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import math
 import os
@@ -20,7 +21,7 @@ from auriscope.study.study import Study
 from auriscope.study.web.app import create_app
 
 CHROMIUM = Path("/usr/bin/chromium")
-AXE = Path(__file__).parents[1] / "vendor" / "axe-core" / "axe.min.js"
+AXE = gzip.decompress((Path(__file__).parents[1] / "vendor" / "axe-core" / "axe.min.js.gz").read_bytes()).decode()
 
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
@@ -177,7 +178,7 @@ class Browsing:
     @staticmethod
     def axe(page: Any) -> list[tuple[str, str]]:
         """Give what axe-core finds wrong with a page: rules and elements."""
-        page.evaluate(AXE.read_text(encoding="utf-8"))
+        page.evaluate(AXE)
         found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         assert len(found["passes"]) > 5
         return [(violation["id"], node["html"]) for violation in found["violations"] for node in violation["nodes"]]

@@ -13,6 +13,7 @@ PAUSE_SECONDS = 0.3
 """From the middle of one letter to that of the next this is a pause: letters follow each other in half of it."""
 
 END_SECONDS = 0.1
+"""For so long a phrase is at the end of its text: as long as the last letter fades."""
 
 Times = Sequence[tuple[int, float]]
 """Places in a text and the seconds when they were said, both in order."""
@@ -31,8 +32,8 @@ class Phrase:
 def phrases(text: str, times: Times, seconds: float, shortest_seconds: float) -> list[Phrase]:
     """Cut an utterance of ``seconds`` in the middle of its pauses, into phrases of ``shortest_seconds`` or more.
 
-    A pause is where a space is and ``PAUSE_SECONDS`` pass. What follows the last cut may be shorter than the rest: it
-    then belongs to the phrase before it. Without times there is one phrase.
+    A pause is where a space is and ``PAUSE_SECONDS`` pass. Nothing is cut off that would be shorter. Without times
+    there is one phrase.
     """
     cuts = [(0, 0.0)]
     for (place, before), (following, after) in pairwise(times):
@@ -53,8 +54,8 @@ def phrases(text: str, times: Times, seconds: float, shortest_seconds: float) ->
 def path(num_tokens: int, times: Times, num_frames: int, frame_seconds: float) -> NDArray[np.float32]:
     """Give the place in the text that each frame (num_frames,) is at, evenly between the times that are known.
 
-    The first frame begins at place 0, and the last ``END_SECONDS`` are at ``num_tokens``, the end of the text: as long
-    as the last letter fades, so that there is something to tell that it has been reached.
+    The first frame begins at place 0, and the last ``END_SECONDS`` are at ``num_tokens``, the end of the text, so that
+    there is something to tell that it has been reached.
     """
     end = num_frames * frame_seconds
     reached = max(end - END_SECONDS, times[-1][1] if times else 0.0)

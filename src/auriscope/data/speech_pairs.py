@@ -131,7 +131,7 @@ class SpeechPairs:
         self.numbers, self.seconds = clips, seconds
         self._cut: list[tuple[int, Phrase]] | None = None
         if align is not None and config.phrase_seconds is not None:
-            self._cut = [(int(clip), phrase) for clip in clips for phrase in self._phrases(int(clip))]
+            self._cut = [(clip, phrase) for clip in clips.tolist() for phrase in self._phrases(clip, self._read(clip))]
             self.numbers = np.arange(len(self._cut))
             self.seconds = np.array([phrase.end_seconds - phrase.start_seconds for _, phrase in self._cut])
         self._by_length = BatchesByLength(
@@ -192,19 +192,21 @@ class SpeechPairs:
 
     def _said(self, number: int) -> _Said:
         """Read an utterance, or a phrase of one."""
+        clip = number if self._cut is None else self._cut[number][0]
+        whole = self._read(clip)
         if self._align is None:
-            return _Said(self._texts[number], self._mel(self._read(number)), ())
+            return _Said(self._texts[clip], self._mel(whole), ())
+        phrase = self._phrases(clip, whole)[0] if self._cut is None else self._cut[number][1]
         rate = self.config.sample_rate
-        clip, phrase = (number, self._phrases(number)[0]) if self._cut is None else self._cut[number]
         ends = (round(seconds * rate) for seconds in (phrase.start_seconds, phrase.end_seconds))
-        waveform, first = self._trimmed(self._read(clip)[slice(*ends)])
+        waveform, first = self._trimmed(whole[slice(*ends)])
         return _Said(
             phrase.text, self._mel(waveform), [(place, second - first / rate) for place, second in phrase.times]
         )
 
-    def _phrases(self, clip: int) -> list[Phrase]:
+    def _phrases(self, clip: int, waveform: FloatArray) -> list[Phrase]:
         """Ask when an utterance was said, and cut it; into one phrase if it is to stay whole."""
-        waveform, text = self._read(clip), self._texts[clip]
+        text = self._texts[clip]
         with self._aligning:
             if clip not in self._times:
                 assert self._align is not None

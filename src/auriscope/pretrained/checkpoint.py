@@ -77,7 +77,7 @@ def save_pretrained(
         "weights_dtype": "int8" if eight_bit else "float16" if half else "float32",
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
-    contents = {WEIGHTS_NAME: weights, CONFIG_NAME: (json.dumps(config, indent=2) + "\n").encode()}
+    contents = {WEIGHTS_NAME: weights, CONFIG_NAME: (_readable(config) + "\n").encode()}
     if card is not None:
         facts = {"architecture": model.name, "parameters": f"{model.num_parameters:,}"}
         if config["sample_rate"] is not None:
@@ -126,6 +126,15 @@ def _stored(tensor: Tensor, half: bool) -> Tensor:
         if torch.isfinite(small).eq(torch.isfinite(tensor)).all():
             return small
     return tensor
+
+
+def _readable(value: Any, margin: str = "") -> str:
+    """Write JSON with a line for each field of an object; lists, of thousands of words maybe, are in one line."""
+    if not isinstance(value, dict) or not value:
+        return json.dumps(value)
+    inner = f"{margin}  "
+    fields = [f"{inner}{json.dumps(name)}: {_readable(field, inner)}" for name, field in value.items()]
+    return "{\n" + ",\n".join(fields) + f"\n{margin}}}"
 
 
 def _rows_in_eight_bits(tensor: Tensor) -> tuple[Tensor, Tensor]:

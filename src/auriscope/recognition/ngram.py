@@ -67,14 +67,15 @@ class NGram(LanguageModel, name="recognition/ngram"):
     def _allocate(self, sizes: Sequence[int]) -> None:
         # Before it is fitted, a model has its unigrams alone, all alike.
         sizes = sizes or (len(self.config.tokens),)
-        # The smaller whole numbers where they hold every token: the tables ship.
+        # The smaller whole numbers where they hold every token, or the place of every n-gram: the tables ship.
         units = torch.int16 if len(self.config.tokens) <= torch.iinfo(torch.int16).max else torch.int32
         for length, size in enumerate(sizes, start=1):
             self.register_buffer(f"log_probs_{length}", torch.zeros(size))
             if length < len(sizes):
                 self.register_buffer(f"backoffs_{length}", torch.zeros(size))
             if length > 1:
-                self.register_buffer(f"starts_{length}", torch.zeros(sizes[length - 2] + 1, dtype=torch.int32))
+                starts = torch.uint16 if size <= torch.iinfo(torch.uint16).max else torch.int32
+                self.register_buffer(f"starts_{length}", torch.zeros(sizes[length - 2] + 1, dtype=starts))
                 self.register_buffer(f"units_{length}", torch.zeros(size, dtype=units))
         self._keys: list[Tensor] = []
 
@@ -130,7 +131,7 @@ class NGram(LanguageModel, name="recognition/ngram"):
             if length == 1:
                 contexts, units = np.zeros(size, np.int64), np.arange(size)
             else:
-                rows = self.get_buffer(f"starts_{length}").cpu().numpy()
+                rows = self.get_buffer(f"starts_{length}").long().cpu().numpy()
                 contexts = np.repeat(np.arange(len(rows) - 1), np.diff(rows))
                 units = self.get_buffer(f"units_{length}").long().cpu().numpy()
             found.append(Table(contexts, units, log_probs, backoffs))
@@ -176,7 +177,8 @@ class NGram(LanguageModel, name="recognition/ngram"):
             places = places[rows]
             log_probs[rows] += self.get_buffer(f"backoffs_{length - 1}")[places][:, None]
             starts = self.get_buffer(f"starts_{length}")
-            first, number = starts[places].long(), (starts[places + 1] - starts[places]).long()
+            first = starts[places].long()
+            number = starts[places + 1].long() - first
             owners = torch.repeat_interleave(rows, number)
             inside = torch.arange(len(owners), device=owners.device)
             entries = inside + torch.repeat_interleave(first - (number.cumsum(0) - number), number)

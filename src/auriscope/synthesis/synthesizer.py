@@ -315,8 +315,12 @@ def frames_before(mel: Tensor, frames_per_step: int) -> Tensor:
 
     ``mel`` (batch, frames, mels) has a whole number of steps.
     """
-    last = mel[:, frames_per_step - 1 :: frames_per_step]
-    return F.pad(last[:, :-1], (0, 0, 1, 0))
+    return a_step_later(mel[:, frames_per_step - 1 :: frames_per_step])
+
+
+def a_step_later(x: Tensor) -> Tensor:
+    """What there was in the step before, first zeros, of x (batch, steps, channels)."""
+    return F.pad(x[:, :-1], (0, 0, 1, 0))
 
 
 class VoiceInput(nn.Module):

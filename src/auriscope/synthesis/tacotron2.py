@@ -22,11 +22,13 @@ from auriscope.synthesis.synthesizer import (
     Synthesizer,
     SynthesizerConfig,
     VoiceInput,
+    a_step_later,
     frames_before,
     whole_steps,
 )
 
 _ASKED = 4
+"""Of so many steps the attention is asked in one, where the decoder is told where to look."""
 
 
 @dataclass(frozen=True)
@@ -277,10 +279,10 @@ class Tacotron2(Synthesizer, name="synthesis/tacotron2"):
         cell = self.attention_rnn
         weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
         begin = read.new_zeros(1, batch, config.attention_rnn_size)
-        entering = torch.cat((read, _later(contexts)), -1)
+        entering = torch.cat((read, a_step_later(contexts)), -1)
         hidden = torch.lstm(entering, (begin, begin), weights, True, 1, 0.0, self.training, False, True)[0]
         hidden = F.dropout(hidden, config.rnn_dropout, self.training)
-        before = torch.stack((_later(told), _later(told.cumsum(1))), 2)
+        before = torch.stack((a_step_later(told), a_step_later(told.cumsum(1))), 2)
         asked = torch.arange(int(torch.randint(_ASKED, ())), steps, _ASKED) if self.training else torch.arange(steps)
         # A step is to the attention what a text of the batch is.
         states, keys, hidden_tokens = (
@@ -366,11 +368,6 @@ def on_tokens(paths: Tensor, num_tokens: int, token_lengths: Tensor | None) -> T
     places = torch.minimum(paths.clamp_min(0.0), last[:, None] - 1.0)
     tokens = torch.arange(num_tokens, device=paths.device)
     return (1.0 - (tokens - places[..., None]).abs()).clamp_min(0.0)
-
-
-def _later(x: Tensor) -> Tensor:
-    """What was there a step before: x (batch, steps, …) behind zeros."""
-    return F.pad(x[:, :-1], (0, 0, 1, 0))
 
 
 def _lstm(gates: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:

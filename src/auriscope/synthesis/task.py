@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import soxr
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from auriscope.data.speech_pairs import SpeechPairs, SpeechPairsConfig
 from auriscope.errors import RecipeError
 from auriscope.pretrained.addresses import load
+from auriscope.signal.rates import resample_array
 from auriscope.synthesis import vocoder_task
 from auriscope.synthesis.attention import attention_report, diagonality
 from auriscope.synthesis.speaking import alphabet
@@ -232,5 +232,4 @@ def aligner(
 
 
 def _at(rate: int, waveform: NDArray[np.float32], sample_rate: int) -> Tensor:
-    resampled = waveform if rate == sample_rate else soxr.resample(waveform, sample_rate, rate)
-    return torch.from_numpy(np.ascontiguousarray(resampled))
+    return torch.from_numpy(np.ascontiguousarray(resample_array(waveform, sample_rate, rate)))

@@ -193,7 +193,8 @@ class Run:
     def validate(self, progress: TrainingProgress) -> None:
         """Evaluate with the averaged weights, where there are any, and keep the weights if they are the best so far.
 
-        ``config.choose`` may say that the newest are."""
+        ``config.choose`` may say that the newest are.
+        """
         state, fabric, metric = self.state, self.fabric, self.task.selection_metric
         if self.average:
             with self.average.applied():
