@@ -100,6 +100,19 @@ def test_the_real_sets_hold_every_class_and_no_group_twice(real_corpora: Path) -
         assert not {clip.group for clip in clips["valid"]} & {clip.group for clip in clips["test"]}
 
 
+@pytest.mark.corpora
+def test_esc10_goes_by_fine_labels_and_noise_by_sources(real_corpora: Path) -> None:
+    _, clips, _ = open_labelled("esc10", "test", sample_rate=RATE, root=real_corpora)
+    assert {clip.label for clip in clips} == set(SETS["esc10"].labels) - {"chainsaw"}
+    assert sum(clip.label == "crying_baby" for clip in clips) == 8
+    splits = [
+        {clip.label for clip in open_labelled("noise", split, sample_rate=RATE, root=real_corpora)[1]}
+        for split in ("train", "test")
+    ]
+    assert not splits[0] & splits[1]
+    assert splits[1] == {"boat", "city", "running_tap", "summer_night"}
+
+
 def test_batches_hold_every_sound_once_before_any_twice(root: Path) -> None:
     config = LabelledConfig(set="sound-effects", batch_size=5, segment_seconds=2.0)
     batches = LabelledBatches(config, seed=1)

@@ -210,11 +210,12 @@ def noise_clips(split: str, *, corpus: str = "noise", root: Path | None = None) 
     ]
 
 
-def labelled_clips(corpus: str, split: str, *, root: Path | None = None) -> list[LabelledClip]:
+def labelled_clips(corpus: str, split: str, *, root: Path | None = None, fine: bool = False) -> list[LabelledClip]:
     """List the clips of a split with their classes; errors as :func:`utterances`.
 
-    A corpus without the column ``label`` has its ``text`` in the place of it. Training clips that the manifest puts
-    under a share-alike licence are left out (:func:`noise_clips`), as are takes that only measure.
+    ``fine`` takes the column ``fine_label``, where there is one, for ``label``. A corpus without the column ``label``
+    has its ``text`` in the place of it. Training clips that the manifest puts under a share-alike licence are left out
+    (:func:`noise_clips`), as are takes that only measure.
     """
     quirks = QUIRKS.get(corpus, Quirks())
     if split == "train" and quirks.evaluation_only:
@@ -224,7 +225,7 @@ def labelled_clips(corpus: str, split: str, *, root: Path | None = None) -> list
         held_out = entry.more.get("take") in quirks.held_out_takes or "BY-SA" in entry.more.get("licence", "")
         if split == "train" and held_out:
             continue
-        label = entry.label or entry.text
+        label = (entry.more.get("fine_label") if fine else None) or entry.label or entry.text
         if not label:
             raise CorpusError(f"{folder / 'manifest.csv'}, entry {number}: a clip needs a label or a text")
         start = (entry.start_frame or 0) / quirks.offset_sample_rate

@@ -11,6 +11,9 @@ The sets, by name, each with the split "train", "valid" and "test", which share 
 - ``wake-words``: ``wake_words``, whose speakers are not told apart and may be in several splits.
 - ``cries-reasons``: ``infant_cry`` by the reasons that the parents gave, of other babies.
 - ``sound-effects``: ``sound_effects``, of other drum kits.
+- ``noise``: the sources of ``noise``. No source is in two splits, so that only a model that goes by the names of the
+  classes can be measured on it.
+- ``esc10``: the ten classes of ESC-10, of ``sound_events`` by its fine labels and of ``esc10_crying_baby``.
 - ``real-synthetic``: people and machines speaking. To learn from and to choose by, utterances of people and what
   :mod:`auriscope.data.synthetic_speech` makes of them; to test on, ``real_vs_synth``, other people and other machines.
 """
@@ -53,15 +56,20 @@ _OF_NOISE = {
     "wind": "weather",
 }
 REAL_SYNTHETIC = "real-synthetic"
+_CRYING = "crying_baby"
 _TESTED = "real_vs_synth"
 
 
 @dataclass(frozen=True)
 class Named:
-    """A set: the names of its classes, and by corpus, what its labels are called; those without a name are left out."""
+    """A set: the names of its classes, and by corpus, what its labels are called; those without a name are left out.
+
+    ``fine``: they are the fine labels of a corpus that has such.
+    """
 
     labels: tuple[str, ...]
     corpora: Mapping[str, Mapping[str, str]]
+    fine: bool = False
 
 
 def _same(*labels: str) -> dict[str, str]:
@@ -72,19 +80,25 @@ _DIGITS = tuple("0123456789")
 _WORDS = ("alexa", "computer", "jarvis", "smart mirror", "snowboy", "view glass")
 _REASONS = ("belly_pain", "burping", "discomfort", "hungry", "tired")
 _EFFECTS = ("hihat", "hyper_reality", "kick", "pool_table", "snare", "tom")
+_NOISES = (*_OF_NOISE, "doing_the_dishes", "pink_noise", "white_noise")
+_ESC10 = ("chainsaw", "clock_tick", "crackling_fire", "dog", "helicopter", "rain", "rooster", "sea_waves", "sneezing")
 SETS: dict[str, Named] = {
     "sound-events": Named(
         SOUND_EVENTS,
         {
             "sound_events": _same(*SOUND_EVENTS),
             "noise": _OF_NOISE,
-            "esc10_crying_baby": {"crying_baby": "human_voice"},
+            "esc10_crying_baby": {_CRYING: "human_voice"},
         },
     ),
     "digits": Named(_DIGITS, {"fsdd_digits": _same(*_DIGITS)}),
     "wake-words": Named(_WORDS, {"wake_words": _same(*_WORDS)}),
     "cries-reasons": Named(_REASONS, {"infant_cry": _same(*_REASONS)}),
     "sound-effects": Named(_EFFECTS, {"sound_effects": _same(*_EFFECTS)}),
+    "noise": Named(_NOISES, {"noise": _same(*_NOISES)}),
+    "esc10": Named(
+        (*_ESC10, _CRYING), {"sound_events": _same(*_ESC10), "esc10_crying_baby": _same(_CRYING)}, fine=True
+    ),
     REAL_SYNTHETIC: Named(KINDS, {_TESTED: _same(*KINDS)}),
 }
 """The sets by name."""
@@ -130,7 +144,7 @@ def open_labelled(
     clips: list[LabelledClip] = []
     stores: list[ClipStore] = []
     for corpus, called in named.corpora.items():
-        own = labelled_clips(corpus, split, root=root)
+        own = labelled_clips(corpus, split, root=root, fine=named.fine)
         own = [replace(clip, label=called[clip.label]) for clip in own if clip.label in called]
         if own:
             clips += own
