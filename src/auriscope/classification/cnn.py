@@ -1,6 +1,6 @@
 """A small 2-D CNN for sounds: residual convolutions over mels, means and maxima over time, classes.
 
-The trunk is that of :mod:`auriscope.classification.trunk`; what is pooled, mean plus highest over time of the mean over
+The trunk is that of :mod:`auriscope.nn.trunk`; what is pooled, mean plus highest over time of the mean over
 mels, is CNN14's (arXiv 1912.10211, section III A).
 """
 
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auriscope.classification.classifier import SoundClassifierConfig, SoundMaps
-from auriscope.classification.trunk import Convolution, Trunk, check_stages
 from auriscope.nn.cnn14 import blank_behind, mean_and_max
 from auriscope.nn.tdnn import FrameNorm
+from auriscope.nn.trunk import Convolution, Trunk, check_stages
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A small CNN for images: residual convolutions, mean and highest over the image, classes.
 
-The trunk is that of :mod:`auriscope.classification.trunk` (arXiv 1512.03385).
+The trunk is that of :mod:`auriscope.nn.trunk` (arXiv 1512.03385).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auriscope.classification.classifier import ImageClassifier, ImageClassifierConfig
-from auriscope.classification.trunk import Trunk, check_stages
+from auriscope.nn.trunk import Trunk, check_stages
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Residual stages of 3 x 3 convolutions, the trunk of our small classifiers of sounds and images.
+"""Residual stages of 3 x 3 convolutions, the trunk of our small encoders and classifiers of sounds and images.
 
 K. He et al., "Deep Residual Learning for Image Recognition" (arXiv 1512.03385), section 3.3, with one residual pair per
 stage.

@@ -1,0 +1,137 @@
+"""What a CLAP reads with: words by vectors that know their meaning, and a small transformer over them."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from auriscope.errors import AuriscopeError
+from auriscope.nn.attention import MultiHeadAttention, sinusoids
+from auriscope.nn.masks import length_mask
+from auriscope.nn.transformer import TransformerLayer
+
+STOP_WORDS = (
+    *("a", "an", "and", "are", "at", "audio", "be", "by", "can", "for", "from", "hear", "in", "is", "it", "of", "on"),
+    *("or", "recording", "sound", "sounds", "that", "the", "there", "this", "to", "was", "with"),
+)
+"""Words that are not read, unless a text has no others."""
+_WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
+_PADDING = 0
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """What the small text encoder knows, and how large it is.
+
+    ``words`` have a vector of ``vector_dim`` each, which is given and does not learn; every other word is read as its
+    pieces of three characters, which share ``num_buckets`` learnt vectors. ``stop_words`` are not read at all, unless
+    a text has no others, and no more than ``max_tokens`` of a text are.
+    """
+
+    words: tuple[str, ...] = ()
+    vector_dim: int = 100
+    num_buckets: int = 2048
+    stop_words: tuple[str, ...] = STOP_WORDS
+    max_tokens: int = 64
+    dim: int = 128
+    num_layers: int = 1
+    num_heads: int = 4
+    hidden_size: int = 256
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if min(self.vector_dim, self.num_buckets, self.max_tokens, self.dim, self.num_heads, self.hidden_size) < 1:
+            raise ValueError("vector_dim, num_buckets, max_tokens, dim, num_heads and hidden_size must be at least 1")
+        if self.dim % self.num_heads or self.num_layers < 0 or not 0.0 <= self.dropout < 1.0:
+            raise ValueError("dim must be a multiple of num_heads, num_layers and dropout at least 0, dropout below 1")
+        if len(set(self.words)) < len(self.words):
+            raise ValueError("words must differ from each other")
+
+
+def words_of(text: str, stop_words: Sequence[str] = STOP_WORDS) -> list[str]:
+    """The words of a text, lower case, without stop words unless there are no others.
+
+    >>> words_of("This is a sound of a Dog, barking!")
+    ['dog', 'barking']
+    >>> words_of("a sound")
+    ['a', 'sound']
+    """
+    found = _WORD.findall(text.lower())
+    return [word for word in found if word not in stop_words] or found
+
+
+class TextEncoder(nn.Module):
+    """Words to one vector (batch, dim): each by its vector or its pieces, a transformer, and a mean.
+
+    Tokens are 0 for padding, 1 and above for the words of the configuration, and above these for pieces.
+    """
+
+    vectors: Tensor
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config, self.dim = config, config.dim
+        # One row too many, so that there is always one.
+        self.register_buffer("vectors", torch.zeros(len(config.words) + 1, config.vector_dim))
+        self.from_vector = nn.Linear(config.vector_dim, config.dim)
+        self.pieces = nn.Embedding(config.num_buckets, config.dim)
+        nn.init.normal_(self.pieces.weight, std=0.1)
+        self.layers = nn.ModuleList(
+            TransformerLayer(config.dim, config.num_heads, config.hidden_size, config.dropout, activation="gelu")
+            for _ in range(config.num_layers)
+        )
+        self.norm = nn.LayerNorm(config.dim)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(self.config.words, start=1)}
+
+    @cached_property
+    def _stop_words(self) -> frozenset[str]:
+        return frozenset(self.config.stop_words)
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Tokens (batch, tokens) and their lengths (batch,) of texts; ``AuriscopeError`` for one without a word."""
+        rows = []
+        for text in texts:
+            words = words_of(text, self._stop_words)  # type: ignore[arg-type]  # it asks only whether a word is in it
+            if not words:
+                raise AuriscopeError(f"the text {text!r} has no word; say in letters what is to be heard")
+            rows.append([token for word in words for token in self.tokens_of(word)][: self.config.max_tokens])
+        lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+        tokens = torch.full((len(rows), int(lengths.max()) if rows else 1), _PADDING)
+        for number, row in enumerate(rows):
+            tokens[number, : len(row)] = torch.tensor(row)
+        return tokens, lengths
+
+    def tokens_of(self, word: str) -> list[int]:
+        """The number of a known word, or those of an unknown one's pieces: all three characters of it, ends marked."""
+        if word in self._numbers:
+            return [self._numbers[word]]
+        marked, first = f"<{word}>", 1 + len(self.config.words)
+        return [
+            first + zlib.crc32(marked[place : place + 3].encode()) % self.config.num_buckets
+            for place in range(len(marked) - 2)
+        ]
+
+    def forward(self, tokens: Tensor, token_lengths: Tensor | None = None) -> Tensor:
+        """Vectors (batch, dim) of tokens (batch, tokens); None: all but the padding's zeros are valid."""
+        valid = tokens != _PADDING if token_lengths is None else length_mask(token_lengths, tokens.shape[1])
+        first = 1 + len(self.config.words)
+        by_vector = self.from_vector(self.vectors[tokens.clamp(max=first - 1)])
+        x = torch.where((tokens >= first)[..., None], self.pieces((tokens - first).clamp_min(0)), by_vector)
+        x = x + 0.1 * sinusoids(0, x.shape[1], x.shape[2], x.device)
+
+        def look(attention: MultiHeadAttention, y: Tensor) -> Tensor:
+            return attention(y, mask=valid[:, None, None, :])[0]  # type: ignore[no-any-return]
+
+        for layer in self.layers:
+            x, _ = layer(x, look)
+        summed = torch.where(valid[..., None], self.norm(x), 0.0).sum(1)
+        return summed / valid.sum(1).clamp_min(1)[:, None]
