@@ -177,7 +177,11 @@ class CLAP(CrossModal, name="crossmodal/clap"):
         if lengths is not None and bool((lengths == waveform.shape[1]).all()):
             lengths = None
         features, frame_lengths = self.front(waveform, lengths)
-        vector: Tensor = self.audio_head(self.audio(features, None if lengths is None else frame_lengths))
+        return self.encode_features(features, None if lengths is None else frame_lengths)
+
+    def encode_features(self, features: Tensor, frame_lengths: Tensor | None = None) -> Tensor:
+        """Vectors (batch, dim) of features (batch, frames, num_mels); None: every frame is valid."""
+        vector: Tensor = self.audio_head(self.audio(features, frame_lengths))
         return vector
 
     def encode_text(self, tokens: Tensor, token_lengths: Tensor | None = None) -> Tensor:

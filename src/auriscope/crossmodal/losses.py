@@ -25,16 +25,24 @@ def clamped_logits(audio_embedding: Tensor, text_embedding: Tensor, logit_scale:
     return logit_scale.clamp(max=LARGEST_SCALE) * (audio_embedding @ text_embedding.mT)
 
 
-def clap_loss(audio_embedding: Tensor, text_embedding: Tensor, logit_scale: Tensor) -> Tensor:
+def clap_loss(
+    audio_embedding: Tensor, text_embedding: Tensor, logit_scale: Tensor, same: Tensor | None = None
+) -> Tensor:
     """The symmetric contrastive loss of pairs, a scalar in nats.
 
     Embeddings (pairs, dim) are of unit length; row i of the one belongs to row i of the other. Each recording is to
     find its text among all, and each text its recording: the mean of the two cross-entropies. Source: CLAP (arXiv
     2206.04769), equations 3 and 4.
+
+    With ``same`` (pairs,), pairs of one number say the same, and each counts as right for the others, all alike: there
+    is nothing by which a second "dog barking" could be told from the first. Where all numbers differ, nothing changes.
     """
     logits = clamped_logits(audio_embedding, text_embedding, logit_scale)
-    pairs = torch.arange(len(logits), device=logits.device)
-    return 0.5 * (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.mT, pairs))
+    target = torch.arange(len(logits), device=logits.device)
+    if same is not None:
+        alike = (same[:, None] == same).to(logits)
+        target = alike / alike.sum(1, keepdim=True)
+    return 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.mT, target))
 
 
 def encode_in_chunks(

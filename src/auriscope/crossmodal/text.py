@@ -23,20 +23,23 @@ STOP_WORDS = (
 """Words that are not read, unless a text has no others."""
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 _PADDING = 0
+_SHORTEST = 3
+"""Characters of the words that others are made of."""
 
 
 @dataclass(frozen=True)
 class TextConfig:
     """What the small text encoder knows, and how large it is.
 
-    ``words`` have a vector of ``vector_dim`` each, which is given and does not learn; every other word is read as its
-    pieces of three characters, which share ``num_buckets`` learnt vectors. ``stop_words`` are not read at all, unless
-    a text has no others, and no more than ``max_tokens`` of a text are.
+    ``words`` have a vector of ``vector_dim`` each, which is given and does not learn. A word that is none of them is
+    read as the two that it is made of (``glassbeads``), without digits at its end, or else as its pieces of three
+    characters, which share ``num_buckets`` learnt vectors. ``stop_words`` are not read at all, unless a text has no
+    others, and no more than ``max_tokens`` of a text are.
     """
 
     words: tuple[str, ...] = ()
     vector_dim: int = 100
-    num_buckets: int = 2048
+    num_buckets: int = 512
     stop_words: tuple[str, ...] = STOP_WORDS
     max_tokens: int = 64
     dim: int = 128
@@ -96,6 +99,11 @@ class TextEncoder(nn.Module):
     def _stop_words(self) -> frozenset[str]:
         return frozenset(self.config.stop_words)
 
+    @torch.no_grad()
+    def set_vectors(self, vectors: Tensor) -> None:
+        """Give the words of the configuration their vectors (words, vector_dim)."""
+        self.vectors[1:] = vectors
+
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Tokens (batch, tokens) and their lengths (batch,) of texts; ``AuriscopeError`` for one without a word."""
         rows = []
@@ -111,9 +119,16 @@ class TextEncoder(nn.Module):
         return tokens, lengths
 
     def tokens_of(self, word: str) -> list[int]:
-        """The number of a known word, or those of an unknown one's pieces: all three characters of it, ends marked."""
-        if word in self._numbers:
-            return [self._numbers[word]]
+        """The numbers of a word: one if it is known, two if it is made of known ones, else those of its pieces.
+
+        Pieces are all three characters that follow each other, the ends of the word marked.
+        """
+        plain, numbers = word.rstrip("0123456789") or word, self._numbers
+        if plain in numbers:
+            return [numbers[plain]]
+        for place in range(len(plain) - _SHORTEST, _SHORTEST - 1, -1):
+            if plain[:place] in numbers and plain[place:] in numbers:
+                return [numbers[plain[:place]], numbers[plain[place:]]]
         marked, first = f"<{word}>", 1 + len(self.config.words)
         return [
             first + zlib.crc32(marked[place : place + 3].encode()) % self.config.num_buckets

@@ -129,11 +129,13 @@ class NoiseClip(Clip):
 class LabelledClip(Clip):
     """A clip of a class: ``label`` as the corpus has it, ``group`` what it shares with others, such as a recording.
 
-    Clips of one group are not independent, and never in two splits.
+    Clips of one group are not independent, and never in two splits. ``text`` says what is to be heard, where the corpus
+    does.
     """
 
     label: str = ""
     group: str = ""
+    text: str = ""
 
 
 def corpora_root() -> Path:
@@ -234,6 +236,7 @@ def labelled_clips(corpus: str, split: str, *, root: Path | None = None, fine: b
                 *(corpus, entry.path, folder / entry.path, split, _duration(entry, folder, number), start),
                 label=label,
                 group=f"{corpus}:{_group(entry, quirks)}",
+                text=entry.text or "",
             )
         )
     return found
