@@ -19,7 +19,7 @@ def prepare(
             metavar="CORPUS",
             help="wsj0-2mix, wsj0-3mix, wham, whamr, libri2mix, libri3mix, voicebank-demand, musdb18, librispeech, "
             "commonvoice, ljspeech, libritts, vctk, voxceleb1, voxceleb2, cryceleb, ami, espeak, esc50, urbansound8k, "
-            "tut17, speech-commands, audiomnist, mnist, fashion-mnist, quickdraw or class-folders.",
+            "tut17, speech-commands, audiomnist, mnist, fashion-mnist, quickdraw, class-folders, audiocaps or clotho.",
             show_default=False,
         ),
     ],
@@ -68,7 +68,7 @@ def prepare(
 
     Checks every file and writes a folder that goes into a recipe (data.prepared) or into evaluate in place of a set.
     """
-    from auriscope.verbs.prepare import ImageSummary, LabelledSummary, MeetingSummary, SpeechSummary
+    from auriscope.verbs.prepare import CaptionedSummary, ImageSummary, LabelledSummary, MeetingSummary, SpeechSummary
     from auriscope.verbs.prepare import prepare as run
 
     with one_line_for([corpus], json=json), progress_bar(corpus) as update:
@@ -96,6 +96,9 @@ def prepare(
             continue
         if isinstance(split, LabelledSummary):
             say(f"  {name:<6}{split.num_sounds:>7} sounds {split.hours:>8.1f} h {split.num_groups:>5} groups")
+            continue
+        if isinstance(split, CaptionedSummary):
+            say(f"  {name:<6}{split.num_sounds:>7} sounds {split.hours:>8.1f} h {split.num_captions:>6} captions")
             continue
         if isinstance(split, SpeechSummary):
             count = f"{split.num_utterances:>7} utterances"

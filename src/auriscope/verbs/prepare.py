@@ -9,6 +9,7 @@ from pathlib import Path
 from auriscope.data.manifest import SPLITS
 from auriscope.data.prepare import (
     LAYOUTS,
+    CaptionedLayout,
     ImageLayout,
     LabelledLayout,
     Layout,
@@ -16,12 +17,14 @@ from auriscope.data.prepare import (
     Selection,
     SpeechLayout,
     inspect,
+    inspect_captioned,
     inspect_images,
     inspect_labelled,
     inspect_meetings,
     inspect_speech,
 )
 from auriscope.data.prepared import write_prepared
+from auriscope.data.prepared_captioned import write_captioned
 from auriscope.data.prepared_images import write_images
 from auriscope.data.prepared_labelled import write_labelled
 from auriscope.data.prepared_meetings import write_meetings
@@ -76,11 +79,24 @@ class LabelledSummary:
 
 
 @dataclass(frozen=True)
+class CaptionedSummary:
+    """How many captioned sounds a split holds, and captions; ``official_sounds`` as in :class:`SplitSummary`."""
+
+    num_sounds: int
+    hours: float
+    num_captions: int
+    official_sounds: int | None
+
+
+@dataclass(frozen=True)
 class ImageSummary:
     """How many images a split holds; ``official_images`` as in :class:`SplitSummary`."""
 
     num_images: int
     official_images: int | None
+
+
+AnySummary = SplitSummary | SpeechSummary | MeetingSummary | LabelledSummary | CaptionedSummary | ImageSummary
 
 
 @dataclass(frozen=True)
@@ -97,7 +113,7 @@ class PrepareResult:
     sample_rate: int
     condition: str
     num_sources: int
-    splits: Mapping[str, SplitSummary | SpeechSummary | MeetingSummary | LabelledSummary | ImageSummary]
+    splits: Mapping[str, AnySummary]
     warnings: tuple[str, ...]
     num_classes: int = 0
 
@@ -116,8 +132,9 @@ def prepare(
     """Write the manifest of a corpus, after every file's header was checked; the audio stays where it is.
 
     The folder that comes out (:mod:`auriscope.data.prepared`, or :mod:`auriscope.data.prepared_speech` of transcribed
-    speech, :mod:`auriscope.data.prepared_labelled` of labelled sounds, :mod:`auriscope.data.prepared_images`) goes into
-    a recipe as ``data.prepared``, and into ``evaluate`` in the place of a set's name.
+    speech, :mod:`auriscope.data.prepared_labelled` of labelled sounds, :mod:`auriscope.data.prepared_captioned` of
+    captioned ones, :mod:`auriscope.data.prepared_images`) goes into a recipe as ``data.prepared``, and into
+    ``evaluate`` in the place of a set's name.
 
     Args:
         corpus: one of :data:`auriscope.data.prepare.LAYOUTS`, such as ``"wsj0-2mix"``.
@@ -149,6 +166,8 @@ def prepare(
         return _prepare_meetings(layout, Path(root), folder, selection, on_progress or _nothing)
     if isinstance(layout, LabelledLayout):
         return _prepare_labelled(layout, Path(root), folder, selection, on_progress or _nothing)
+    if isinstance(layout, CaptionedLayout):
+        return _prepare_captioned(layout, Path(root), folder, selection, on_progress or _nothing)
     if isinstance(layout, ImageLayout):
         return _prepare_images(layout, Path(root), folder, selection, on_progress or _nothing)
     if isinstance(layout, SpeechLayout):
@@ -264,6 +283,26 @@ def _prepare_labelled(
     return PrepareResult(
         layout.name, folder, prepared.root, rate, prepared.condition, 0, splits, told, len(prepared.labels)
     )
+
+
+def _prepare_captioned(
+    layout: CaptionedLayout, root: Path, folder: Path, selection: Selection, on_progress: OnProgress
+) -> PrepareResult:
+    prepared = inspect_captioned(layout, root, selection, on_progress)
+    write_captioned(prepared, folder)
+    official, splits = layout.official(selection), {}
+    for name in SPLITS:
+        sounds = prepared.split(name)
+        splits[name] = CaptionedSummary(
+            num_sounds=len(sounds),
+            hours=sum(sound.num_frames / sound.sample_rate for sound in sounds) / 3600,
+            num_captions=sum(len(sound.captions) for sound in sounds),
+            official_sounds=official.get(name),
+        )
+    warnings = [_incomplete(name, split.num_sounds, split.official_sounds, "sounds") for name, split in splits.items()]
+    rate = max(sound.sample_rate for sound in prepared.sounds)
+    told = tuple(filter(None, warnings))
+    return PrepareResult(layout.name, folder, prepared.root, rate, prepared.condition, 0, splits, told)
 
 
 def _prepare_images(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from auriscope.data.prepare import (
     ami,
+    audiocaps,
     audiomnist,
     classfolders,
+    clotho,
     commonvoice,
     cryceleb,
     esc50,
@@ -26,11 +28,12 @@ from auriscope.data.prepare import (
     wsj0,
 )
 from auriscope.data.prepare.ami import MeetingLayout, inspect_meetings
+from auriscope.data.prepare.captioned import CaptionedLayout, inspect_captioned
 from auriscope.data.prepare.labelled import ImageLayout, LabelledLayout, inspect_images, inspect_labelled
 from auriscope.data.prepare.layout import Layout, Selection, inspect
 from auriscope.data.prepare.speech import SpeechLayout, inspect_speech
 
-AnyLayout = Layout | SpeechLayout | MeetingLayout | LabelledLayout | ImageLayout
+AnyLayout = Layout | SpeechLayout | MeetingLayout | LabelledLayout | ImageLayout | CaptionedLayout
 
 LAYOUTS: dict[str, AnyLayout] = {
     layout.name: layout
@@ -38,6 +41,7 @@ LAYOUTS: dict[str, AnyLayout] = {
         *(wsj0, librimix, voicebank, musdb, librispeech, commonvoice),
         *(ljspeech, libritts, vctk, voxceleb, cryceleb, ami, espeak),
         *(esc50, urbansound8k, tut17, speechcommands, audiomnist, mnist, quickdraw, classfolders),
+        *(audiocaps, clotho),
     )
     for layout in module.LAYOUTS
 }
@@ -46,6 +50,7 @@ LAYOUTS: dict[str, AnyLayout] = {
 __all__ = [
     "LAYOUTS",
     "AnyLayout",
+    "CaptionedLayout",
     "ImageLayout",
     "LabelledLayout",
     "Layout",
@@ -53,6 +58,7 @@ __all__ = [
     "Selection",
     "SpeechLayout",
     "inspect",
+    "inspect_captioned",
     "inspect_images",
     "inspect_labelled",
     "inspect_meetings",
