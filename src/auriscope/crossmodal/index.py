@@ -210,11 +210,11 @@ class SoundIndex:
         return found
 
     def place(self, shard: int, row: int) -> Place:
-        """Which window a row is."""
+        """Which window a living row is."""
         path, first, starts, duration = self._database.execute(
             "SELECT path, first, starts, duration_seconds FROM files WHERE shard = ? AND first <= ? "
             "ORDER BY first DESC LIMIT 1",
-            (shard, row),
+            (int(shard), int(row)),
         ).fetchone()
         start = float(np.frombuffer(starts, dtype="<f8")[row - first])
         end = min(start + self.about.window_seconds, duration)
