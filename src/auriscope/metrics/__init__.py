@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         pit_si_snr,
     )
     from auriscope.metrics.ratios import is_silent, sd_sdr, si_snr, snr
+    from auriscope.metrics.retrieval import retrieval_rates, retrieval_values
     from auriscope.metrics.spectral import compressed_spectral_error
     from auriscope.metrics.wer import CharacterErrors, WordErrors, character_errors, word_errors
 
@@ -97,6 +98,8 @@ _HOMES = {
     "pit_loss": "pit",
     "pit_pairwise": "pit",
     "pit_si_snr": "pit",
+    "retrieval_rates": "retrieval",
+    "retrieval_values": "retrieval",
     "sd_sdr": "ratios",
     "sdr": "bss",
     "sdri": "improvement",
@@ -152,6 +155,8 @@ __all__ = [
     "pit_loss",
     "pit_pairwise",
     "pit_si_snr",
+    "retrieval_rates",
+    "retrieval_values",
     "sd_sdr",
     "sdr",
     "sdri",
