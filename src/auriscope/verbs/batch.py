@@ -60,7 +60,17 @@ def expand_inputs(inputs: StrPath | Iterable[StrPath]) -> list[Path]:
     """
     given = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     named = {Path(path) for path in given}
-    return [path for path in find_audio(given) if path in named or not _is_result(path)]
+    # Looked up once a folder: a folder may hold a hundred thousand files.
+    results: dict[Path, set[str]] = {}
+    kept = []
+    for path in find_audio(given):
+        if path not in named:
+            if path.parent not in results:
+                results[path.parent] = _results_in(path.parent)
+            if path.name in results[path.parent]:
+                continue
+        kept.append(path)
+    return kept
 
 
 def source_of(path: Path, **more: Any) -> dict[str, Any]:
@@ -220,14 +230,14 @@ def _owner(folder: Path) -> str | None:
     return None
 
 
-def _is_result(path: Path) -> bool:
-    """Whether a record beside the file lists it as a track, as a sound that a page plays, or as what was written."""
-    for record_path in path.parent.glob("*.json"):
-        record = read_record(path.parent, record_path.name) or {}
+def _results_in(folder: Path) -> set[str]:
+    """The names that records in a folder list as tracks, as sounds that a page plays, or as what was written."""
+    names = set()
+    for record_path in folder.glob("*.json"):
+        record = read_record(folder, record_path.name) or {}
         if not isinstance(record.get("source"), dict):
             continue
         lists = [record[key] for key in ("tracks", "sounds", "outputs") if isinstance(record.get(key), list)]
-        names = [entry.get("path") if isinstance(entry, dict) else entry for entries in lists for entry in entries]
-        if path.name in names:
-            return True
-    return False
+        listed = [entry.get("path") if isinstance(entry, dict) else entry for entries in lists for entry in entries]
+        names |= {name for name in listed if isinstance(name, str)}
+    return names
