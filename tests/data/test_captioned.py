@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from auriscope.data.captioned import CaptionedBatches, CaptionedConfig, CaptionedSet, filled, mixed
+from auriscope.data.captioned import CaptionedBatches, CaptionedConfig, CaptionedSet, filled, mixed, open_captioned
 from auriscope.data.prepared_captioned import read_captioned
 from auriscope.errors import CorpusError, RecipeError
 from auriscope.verbs.prepare import CaptionedSummary, prepare
@@ -160,3 +160,20 @@ def test_the_captions_of_the_small_corpora(real_corpora: Path) -> None:
     assert "rain falling" not in said
     assert "birds singing" not in said
     assert "dog" in said
+
+
+@pytest.mark.corpora
+def test_the_halves_share_no_recording_and_are_all(real_corpora: Path) -> None:
+    whole, half, rest = (
+        open_captioned(name, "train", sample_rate=16_000, root=real_corpora)[0]
+        for name in ("sound-captions", "sound-captions-half", "sound-captions-rest")
+    )
+    assert not {clip.group for clip in half} & {clip.group for clip in rest}
+    assert {clip.name for clip in half} | {clip.name for clip in rest} == {clip.name for clip in whole}
+    assert 0.4 < len(half) / len(whole) < 0.6
+    # What chooses the weights is the same for all.
+    valid = [
+        open_captioned(name, "valid", sample_rate=16_000, root=real_corpora)[0]
+        for name in ("sound-captions", "sound-captions-half")
+    ]
+    assert valid[0] == valid[1]

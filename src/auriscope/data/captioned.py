@@ -4,11 +4,14 @@ The sets, by name, each with the splits "train", "valid" and "test", which share
 
 - ``sound-captions``: the captions of ``sound_events``, ``noise`` and ``sound_effects``, most of them made of the files'
   names, and "a baby crying" for all of ``esc10_crying_baby``;
-- any one of these corpora, by its own name.
+- any one of these corpora, by its own name;
+- ``sound-captions-half`` and ``sound-captions-rest``: the train split of ``sound-captions`` in two, by recording, for
+  those who must learn from the sounds of the rest without their captions. Their other splits are whole.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from math import ceil
@@ -38,7 +41,12 @@ FloatArray = NDArray[np.float32]
 Fill = Literal["repeat", "zeros"]
 
 CORPORA = ("sound_events", "noise", "sound_effects", "esc10_crying_baby")
-CAPTION_SETS: dict[str, tuple[str, ...]] = {"sound-captions": CORPORA, **{name: (name,) for name in CORPORA}}
+_HALVES = {"sound-captions-half": 0, "sound-captions-rest": 1}
+CAPTION_SETS: dict[str, tuple[str, ...]] = {
+    "sound-captions": CORPORA,
+    **{name: (name,) for name in CORPORA},
+    **dict.fromkeys(_HALVES, CORPORA),
+}
 """The sets, and of which corpora they are."""
 CAPTION_OF_LABEL = {"crying_baby": "a baby crying"}
 """What is said of clips that have a label and no text."""
@@ -93,7 +101,7 @@ def open_captioned(
         own = [
             _captioned(clip)
             for clip in labelled_clips(corpus, split, root=root)
-            if classes.get(clip.label) not in leave_out
+            if classes.get(clip.label) not in leave_out and (split != "train" or _in_half(clip, name))
         ]
         if own:
             clips += own
@@ -101,6 +109,11 @@ def open_captioned(
     if not clips:
         raise CorpusError(f"the set {name!r} has no clip in the split {split!r}")
     return clips, stores
+
+
+def _in_half(clip: LabelledClip, name: str) -> bool:
+    """Whether a clip is of the half of the recordings that a set has, if it has half of them."""
+    return name not in _HALVES or zlib.crc32(clip.group.encode()) % 2 == _HALVES[name]
 
 
 def _captioned(clip: LabelledClip) -> CaptionedClip:
