@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from auriscope.classification import ImageClassifier, ImageCNN
+from auriscope.crossmodal import CrossModal
+from auriscope.crossmodal.losses import clap_loss
 from auriscope.interpretation import Seen, TrainedInterpreter
 from auriscope.metrics import pit_si_snr
 from auriscope.pretrained import Model, list_architectures, load_pretrained, model_class
@@ -289,6 +291,20 @@ def _explaining_loss(model: Model) -> Tensor:
     return model.losses(_explained(model, BATCH), LATE)["loss"]
 
 
+# What is written of the examples of a batch, as token numbers: 0 is no text.
+WRITTEN = torch.tensor([[1, 2, 9, 4], [5, 2, 0, 0], [3, 7, 1, 0]])
+
+
+def _crossmodal_call(model: Model, inputs: tuple[Tensor, ...], lengths: Tensor | None) -> Tensor:
+    """Both embeddings, one behind the other."""
+    return torch.cat(model(*inputs, lengths), -1)
+
+
+def _crossmodal_loss(model: Model) -> Tensor:
+    assert isinstance(model, CrossModal)
+    return clap_loss(*model(_sounds(BATCH, 4000), WRITTEN), model.logit_scale)
+
+
 ADAPTERS = {
     "separation": Adapter(
         inputs=_separation_inputs,
@@ -362,6 +378,18 @@ ADAPTERS = {
         fall=0.5,  # nats
         steps=40,
         learning_rate=1e-2,
+    ),
+    "crossmodal": Adapter(
+        inputs=lambda model, batch, time: (_sounds(batch, time), WRITTEN[:batch]),
+        shape=lambda model, batch, time: (batch, 2 * model.config.dim),
+        time_axis=None,
+        objective=lambda model, stage: _crossmodal_loss(model),
+        loss=_crossmodal_loss,
+        fall=0.5,  # nats
+        steps=40,
+        learning_rate=1e-2,
+        reached_by_objective=True,
+        call=_crossmodal_call,
     ),
     "interpretation": Adapter(
         inputs=_explained_inputs,
@@ -582,7 +610,7 @@ def test_torch_export_gives_the_same(model: Model, adapter: Adapter) -> None:
     if model.unexportable:
         pytest.skip(f"{model.name}: {model.unexportable}")
     example = adapter.inputs(model, 2, TIME)
-    other = tuple(signal.roll(100, -1) * 0.7 for signal in example)
+    other = tuple(signal.roll(100, -1) * 0.7 if signal.is_floating_point() else signal.roll(1, 0) for signal in example)
     called = Called(model, adapter) if adapter.call else model
     with torch.no_grad():
         exported = torch.export.export(called, example, strict=False).module()

@@ -80,8 +80,8 @@ class TextEncoder(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config, self.dim = config, config.dim
-        # One row too many, so that there is always one.
-        self.register_buffer("vectors", torch.zeros(len(config.words) + 1, config.vector_dim))
+        # Row 0 is the padding's; words that nobody gives their vectors at least differ.
+        self.register_buffer("vectors", torch.randn(len(config.words) + 1, config.vector_dim) * config.vector_dim**-0.5)
         self.from_vector = nn.Linear(config.vector_dim, config.dim)
         self.pieces = nn.Embedding(config.num_buckets, config.dim)
         nn.init.normal_(self.pieces.weight, std=0.1)
