@@ -10,7 +10,12 @@ import soundfile
 import torch
 
 from auriscope.data.captioned import CaptionedBatches, CaptionedConfig, CaptionedSet, filled, mixed, open_captioned
-from auriscope.data.prepared_captioned import read_captioned
+from auriscope.data.prepared_captioned import (
+    PreparedCaptioned,
+    PreparedCaptions,
+    read_captioned,
+    write_captioned,
+)
 from auriscope.errors import CorpusError, RecipeError
 from auriscope.verbs.prepare import CaptionedSummary, prepare
 
@@ -177,3 +182,37 @@ def test_the_halves_share_no_recording_and_are_all(real_corpora: Path) -> None:
         for name in ("sound-captions", "sound-captions-half")
     ]
     assert valid[0] == valid[1]
+
+
+def listed(folder: Path, name: str, number: int) -> str:
+    """A prepared folder of so many sounds, which say their names."""
+    sounds = []
+    for index in range(number):
+        sound(folder / "audio" / f"{name}{index}.wav", 900 + index)
+        path = f"audio/{name}{index}.wav"
+        sounds.append(PreparedCaptions(path, "train", (f"{name} {index}",), f"{name}{index}", 900 + index, 16_000))
+    write_captioned(PreparedCaptioned(name, name, folder, tuple(sounds)), folder / "listed")
+    return str(folder / "listed")
+
+
+def test_curated_pairs_take_their_share_of_the_batches(tmp_path: Path) -> None:
+    own, curated = listed(tmp_path / "own", "own", 6), listed(tmp_path / "curated", "curated", 4)
+    values = {"sets": (), "prepared": (own,), "batch_size": 2, "window_seconds": 0.1}
+
+    def said(config: CaptionedConfig, number: int) -> list[list[str]]:
+        batches = CaptionedBatches(config, seed=3)
+        return [batches.batch(index)["captions"] for index in range(number)]
+
+    made = said(CaptionedConfig(**values, curated=(curated,), mix_probability=0.5), 12)
+    kinds = [{caption.split()[0] for caption in captions} for captions in made]
+    assert kinds == [{"own"}, {"curated"}] * 6
+    # Each part comes whole before any of it comes again: two batches of the one, three of the other.
+    plain = said(CaptionedConfig(**values, curated=(curated,)), 12)
+    assert len({caption for captions in plain[1:4:2] for caption in captions}) == 4
+    assert len({caption for captions in plain[0:6:2] for caption in captions}) == 6
+    # What is replayed is what is learnt from without curated pairs.
+    assert plain[0::2] == said(CaptionedConfig(**values), 6)
+    few = said(CaptionedConfig(**values, curated=(curated,), curated_share=0.25), 8)
+    assert [captions[0].split()[0] for captions in few] == ["own", "own", "own", "curated"] * 2
+    all_of_it = said(CaptionedConfig(**values, curated=(curated,), curated_share=1.0), 3)
+    assert all(caption.startswith("curated") for captions in all_of_it for caption in captions)

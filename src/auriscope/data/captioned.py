@@ -14,7 +14,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from math import ceil
+from math import ceil, floor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -149,6 +149,9 @@ class CaptionedConfig:
     Args:
         sets: names of sets (:func:`open_captioned`).
         prepared: folders of captioned sounds that ``prepare`` or ``curate`` wrote, besides the sets.
+        curated: folders that ``curate`` wrote, from which whole batches are made; the others are a replay of what
+            ``sets`` and ``prepared`` hold (Z. Wang et al., arXiv 2305.01864, section 3).
+        curated_share: the share of batches that are of ``curated``, if there is any, evenly spread.
         leave_out: classes of ``sound-events`` whose sounds are not trained on.
         sample_rate: the model's.
         batch_size: pairs in a batch.
@@ -164,6 +167,8 @@ class CaptionedConfig:
 
     sets: tuple[str, ...] = ("sound-captions",)
     prepared: tuple[str, ...] = ()
+    curated: tuple[str, ...] = ()
+    curated_share: float = 0.5
     leave_out: tuple[str, ...] = ()
     sample_rate: int = 16_000
     batch_size: int = 64
@@ -177,7 +182,7 @@ class CaptionedConfig:
     def __post_init__(self) -> None:
         if self.batch_size < 2 or not self.window_seconds > 0:
             raise RecipeError("data.batch_size must be at least 2, and window_seconds above 0")
-        for name in ("balance", "label_share", "mix_probability"):
+        for name in ("balance", "label_share", "mix_probability", "curated_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise RecipeError(f"data.{name} must lie between 0 and 1, not {getattr(self, name)}")
         if not (self.sets or self.prepared):
@@ -185,6 +190,14 @@ class CaptionedConfig:
         unknown = sorted(set(self.leave_out) - set(SOUND_EVENTS))
         if unknown:
             raise RecipeError(f"data.leave_out: there is no class {unknown[0]!r}{suggest(unknown[0], SOUND_EVENTS)}")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The numbers of clips that batches are made of, and their order."""
+
+    clips: range
+    order: Order
 
 
 class CaptionedBatches:
@@ -202,16 +215,22 @@ class CaptionedBatches:
     ) -> None:
         self.config, self.seed, self.num_threads = config, seed, num_threads
         self.clips: list[CaptionedClip] = []
+        self._parts: list[_Part] = []
         stores: list[ClipStore] = []
-        for name in (*config.sets, *config.prepared):
-            clips, own = open_captioned(
-                name, split, sample_rate=config.sample_rate, leave_out=config.leave_out, root=root, folder=folder
-            )
-            self.clips += clips
-            stores += own
+        for names in ((*config.sets, *config.prepared), config.curated):
+            first = len(self.clips)
+            for name in names:
+                clips, own = open_captioned(
+                    name, split, sample_rate=config.sample_rate, leave_out=config.leave_out, root=root, folder=folder
+                )
+                self.clips += clips
+                stores += own
+            if names:
+                labels = [clip.label for clip in self.clips[first:]]
+                places = {label: place for place, label in enumerate(sorted(set(labels)))}
+                order = Order([places[label] for label in labels], config.balance, seed)
+                self._parts.append(_Part(range(first, len(self.clips)), order))
         self._pool = ClipPool(stores)
-        labels = sorted({clip.label for clip in self.clips})
-        self._order = Order([labels.index(clip.label) for clip in self.clips], config.balance, seed)
         self._augmenter = Augmenter(config.augmentation, split, config.sample_rate, root=root, folder=folder)
         self._num_frames = round(config.window_seconds * config.sample_rate)
 
@@ -226,16 +245,27 @@ class CaptionedBatches:
     def batch(self, index: int) -> dict[str, Any]:
         """Make a batch: ``waveform`` (batch, time), ``lengths`` (batch,), ``captions``, ``id`` and ``index``."""
         waveforms, captions, ids = [], [], []
-        for row, number in enumerate(self._order.numbers(index, self.config.batch_size)):
+        part, place = self._part(index)
+        for row, chosen in enumerate(part.order.numbers(place, self.config.batch_size)):
+            number = part.clips[chosen]
             rng: Any = np.random.default_rng([self.seed, 2, index, row])
             waveform, caption = self._drawn(number, rng)
             if rng.random() < self.config.mix_probability:
-                other, said = self._drawn(int(rng.integers(len(self.clips))), rng)
+                other, said = self._drawn(part.clips[int(rng.integers(len(part.clips)))], rng)
                 waveform, caption = mixed(waveform, other, rng.uniform(-_MIX_DB, _MIX_DB)), f"{caption} and {said}"
             waveforms.append(waveform)
             captions.append(caption)
             ids.append(clip_id(self.clips[number]))
         return padded(waveforms) | {"captions": captions, "id": ids, "index": index}
+
+    def _part(self, index: int) -> tuple[_Part, int]:
+        """What the batch of an index is made of, and how many batches before it were."""
+        *_, curated = self._parts
+        share = self.config.curated_share if self.config.curated else 0.0
+        before = floor(index * share)
+        if floor((index + 1) * share) > before:
+            return curated, before
+        return self._parts[0], index - before
 
     def _drawn(self, number: int, rng: Any) -> tuple[FloatArray, str]:
         """A window of a sound, and one of its captions."""
