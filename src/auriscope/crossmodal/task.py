@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from auriscope.crossmodal.clap import CLAP, CLAPConfig, CrossModal
 from auriscope.crossmodal.losses import clap_loss, encode_in_chunks, gathered
 from auriscope.crossmodal.text import words_of
+from auriscope.crossmodal.unpaired import soft_clap_loss
 from auriscope.crossmodal.words import read_vectors
 from auriscope.crossmodal.zeroshot import PHRASES, TEMPLATES, prompt_embedding, prompts_of
 from auriscope.data.captioned import CaptionedBatches, CaptionedConfig, CaptionedSet, filled
@@ -49,6 +50,10 @@ class CLAPOptions:
         max_mel_width: the widest of them, in mels.
         num_time_masks: stretches of time that it blanks.
         max_time_width: the longest of them, in frames.
+        teacher: the address of a frozen model whose embeddings of a batch soften what is right, in the loss of
+            :func:`~auriscope.crossmodal.unpaired.soft_clap_loss`; captions that say the same are then its business.
+        beta: how much they do.
+        normalised: whether the targets of a sound, and of a caption, sum to one, which published they do not.
         select_by: by what the best weights are chosen: "reciprocal_rank" of the first right caption of a sound,
             or "accuracy_percent" of zero-shot classification.
     """
@@ -63,12 +68,17 @@ class CLAPOptions:
     max_mel_width: int = 8
     num_time_masks: int = 0
     max_time_width: int = 40
+    teacher: str | None = None
+    beta: float = 0.3
+    normalised: bool = False
     select_by: Literal["reciprocal_rank", "accuracy_percent"] = "reciprocal_rank"
 
     def __post_init__(self) -> None:
         numbers = (self.num_words, self.word_dim, self.chunk_size, self.num_mel_masks, self.max_mel_width)
         if min(*numbers, self.num_time_masks, self.max_time_width) < 0:
             raise RecipeError("task_options: numbers, sizes and widths must not be negative")
+        if not 0.0 <= self.beta <= 1.0:
+            raise RecipeError(f"task_options.beta must lie between 0 and 1, not {self.beta}")
 
 
 @dataclass(frozen=True)
@@ -85,9 +95,11 @@ class CLAPTask(nn.Module):
 
     higher_is_better = True
 
-    def __init__(self, model: CLAP, options: CLAPOptions | None = None) -> None:
+    def __init__(self, model: CLAP, options: CLAPOptions | None = None, teacher: CrossModal | None = None) -> None:
         super().__init__()
         self.model, self.options = model, options or CLAPOptions()
+        # It is no part of what is trained, nor of what a checkpoint holds.
+        self._teachers = () if teacher is None else (teacher.eval().requires_grad_(False),)
         self.selection_metric: str = self.options.select_by
 
     def phases(self) -> Mapping[str, Iterable[nn.Parameter]]:
@@ -102,11 +114,24 @@ class CLAPTask(nn.Module):
             same = gathered(said(batch["captions"], audio.device))
         audio, text = gathered(audio), gathered(text)
         scale = self.model.logit_scale
+        loss = self._soft_loss(batch, audio, text) if self._teachers else clap_loss(audio, text, scale, same)
         with torch.no_grad():
             nearest = (audio @ text.mT).argmax(1)
             numbers = torch.arange(len(audio), device=audio.device) if same is None else same
             right = (numbers[nearest] == numbers).float().mean()
-        return {"loss": clap_loss(audio, text, scale, same), "accuracy": right, "scale": scale}
+        return {"loss": loss, "accuracy": right, "scale": scale}
+
+    def _soft_loss(self, batch: Batch, audio: Tensor, text: Tensor) -> Tensor:
+        """The loss of all processes' pairs by what the teacher finds alike among them; it hears what is not blanked."""
+        (teacher,) = self._teachers
+        teacher.to(audio.device)
+        with torch.no_grad():
+            heard = gathered(teacher.embed_audio(batch["waveform"], batch["lengths"]))
+            read = gathered(teacher.embed_text(batch["captions"]))
+        options = self.options
+        return soft_clap_loss(
+            *(audio, text, self.model.logit_scale, heard, read), beta=options.beta, normalised=options.normalised
+        )
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Embeddings (pairs, dim) of unit length of the sounds of a batch, partly blanked, and of its captions."""
@@ -192,7 +217,24 @@ def build(recipe: Recipe) -> tuple[CLAPTask, CaptionedBatches, Iterable[Batch]]:
     options = parse(CLAPOptions, recipe.task_options, "task_options")
     batches = paired_batches(recipe)
     model = make_model(recipe, options, [caption for clip in batches.clips for caption in clip.captions])
-    return CLAPTask(model, options), batches, validation_batches(recipe, model.sample_rate)
+    return CLAPTask(model, options, _teacher(options, model)), batches, validation_batches(recipe, model.sample_rate)
+
+
+def _teacher(options: CLAPOptions, model: CLAP) -> CrossModal | None:
+    """The teacher that the options name; ``RecipeError`` if it is none, or hears otherwise than the model."""
+    if options.teacher is None:
+        return None
+    try:
+        teacher = load(options.teacher)
+    except CheckpointError as error:
+        raise RecipeError(f"task_options.teacher: {error}") from error
+    if not isinstance(teacher, CrossModal):
+        raise RecipeError(f"task_options.teacher: {options.teacher} does not match sounds with texts")
+    for name in ("sample_rate", "window_seconds", "fill"):
+        own, its = getattr(model, name), getattr(teacher, name)
+        if own != its:
+            raise RecipeError(f"task_options.teacher: its {name} is {its}, the model's {own}: give both the same")
+    return teacher
 
 
 def paired_batches(recipe: Recipe) -> CaptionedBatches:
