@@ -34,6 +34,12 @@ DEFAULT_EMBEDDER = "speaker/ecapa.mini"
 DEFAULT_CLASSIFIER = "classification/cnn.sound-events"
 """The shipped classifier of sound events."""
 
+DEFAULT_CROSSMODAL = "crossmodal/clap.mini"
+"""The shipped model of sounds and texts."""
+
+PUBLISHED_CROSSMODAL = "hf://laion/clap-htsat-unfused"
+"""A large published model of sounds and texts."""
+
 PUBLISHED_CLASSIFIER = "hf://speechbrain/cnn14-esc50"
 """A large published classifier of sounds."""
 
@@ -104,6 +110,19 @@ def default_classifier() -> str:
     raise AuriscopeError(
         "no classifier of sound events is installed; name one as the model: the folder of one that was trained, or "
         f"{PUBLISHED_CLASSIFIER}"
+    )
+
+
+def default_crossmodal() -> str:
+    """Give the address of the model of sounds and texts that is used when none is named.
+
+    Raises ``AuriscopeError`` when none is shipped.
+    """
+    if _is_shipped(DEFAULT_CROSSMODAL):
+        return DEFAULT_CROSSMODAL
+    raise AuriscopeError(
+        "no model of sounds and texts is installed; name one as the model: the folder of one that was trained, or "
+        f"{PUBLISHED_CROSSMODAL}"
     )
 
 
