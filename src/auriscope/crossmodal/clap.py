@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auriscope.crossmodal.audio import AUDIO_ENCODERS, AudioConfig, LogMels
+from auriscope.crossmodal.bert import BertConfig, BertEncoder
 from auriscope.crossmodal.heads import ResidualHead
 from auriscope.crossmodal.losses import LARGEST_SCALE
 from auriscope.crossmodal.text import TextConfig, TextEncoder
@@ -25,7 +26,7 @@ from auriscope.pretrained.model import Model
 
 Fill = Literal["repeat", "zeros"]
 AudioEncoderName = Literal["cnn", "cnn14"]
-TextEncoderName = Literal["transformer"]
+TextEncoderName = Literal["transformer", "bert"]
 
 
 @dataclass(frozen=True)
@@ -119,13 +120,14 @@ class CrossModal(Model):
 class CLAPConfig(CrossModalConfig):
     """The configuration of a CLAP: two encoders, and heads with ``head_dropout``.
 
-    ``audio`` is of the encoder that ``audio_encoder`` names, ``text`` of the one that ``text_encoder`` does.
+    ``audio`` is of the encoder that ``audio_encoder`` names, ``text`` of the small transformer, ``bert`` of a BERT.
     """
 
     audio_encoder: AudioEncoderName = "cnn"
     audio: AudioConfig = field(default_factory=AudioConfig)
     text_encoder: TextEncoderName = "transformer"
     text: TextConfig = field(default_factory=TextConfig)
+    bert: BertConfig = field(default_factory=BertConfig)
     head_dropout: float = 0.2
 
     def __post_init__(self) -> None:
@@ -157,7 +159,11 @@ class CLAP(CrossModal, name="crossmodal/clap"):
         super().__init__(config)
         self.front = LogMels(config.audio, config.sample_rate)
         self.audio = AUDIO_ENCODERS[config.audio_encoder](config.audio)
-        self.text = TextEncoder(config.text)
+        self.text: TextEncoder | BertEncoder
+        if config.text_encoder == "bert":
+            self.text = BertEncoder(config.bert)
+        else:
+            self.text = TextEncoder(config.text)
         self.audio_head = ResidualHead(self.audio.dim, config.dim, config.head_dropout)
         self.text_head = ResidualHead(self.text.dim, config.dim, config.head_dropout)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1.0 / 0.07)))

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from auriscope.crossmodal.bert import BertConfig, read_bert
 from auriscope.crossmodal.clap import CLAP, CLAPConfig, CrossModal
 from auriscope.crossmodal.losses import clap_loss, encode_in_chunks, gathered
-from auriscope.crossmodal.text import words_of
+from auriscope.crossmodal.text import TextEncoder, words_of
 from auriscope.crossmodal.unpaired import soft_clap_loss
 from auriscope.crossmodal.words import read_vectors
 from auriscope.crossmodal.zeroshot import PHRASES, TEMPLATES, prompt_embedding, prompts_of
@@ -40,6 +41,8 @@ class CLAPOptions:
             (:mod:`auriscope.crossmodal.words`). By default those of ``init_from``, if that is given.
         num_words: of a file, the most frequent words that are kept.
         word_dim: of a file, the length of the vectors.
+        text_from: the folder or address of a BERT, in transformers' layout: what the text encoder ``bert`` begins as.
+            By default the one of ``init_from``, if that is given.
         audio_from: the address of a CLAP, or of a model whose parts are named as those of the audio encoder, such as a
             ``classification/cnn``: its audio encoder is what this one's begins as.
         chunk_size: above 0, so many pairs are encoded at once, however large the batch
@@ -61,6 +64,7 @@ class CLAPOptions:
     words_from: str | None = None
     num_words: int = 8000
     word_dim: int = 64
+    text_from: str | None = None
     audio_from: str | None = None
     chunk_size: int = 0
     same_captions: Literal["right", "wrong"] = "right"
@@ -260,23 +264,50 @@ def validation_batches(recipe: Recipe, sample_rate: int) -> list[Batch]:
 
 
 def make_model(recipe: Recipe, options: CLAPOptions, captions: Sequence[str]) -> CLAP:
-    """Build a recipe's CLAP, with the words and the audio encoder that the options ask for.
+    """Build a recipe's CLAP, with the words or the BERT and the audio encoder that the options ask for.
 
     Of a file of vectors, the words of ``captions`` are kept, however rare.
     """
-    words_from = options.words_from or recipe.init_from
+    config = _config(recipe)
+    changes: dict[str, Any] = {}
     vectors: Tensor | None = None
-    if words_from is not None:
+    bert: dict[str, Tensor] = {}
+    words_from, text_from = options.words_from or recipe.init_from, options.text_from or recipe.init_from
+    if config.text_encoder == "transformer" and words_from is not None:
         words, vectors = _words(words_from, options, captions)
-        text = {**recipe.model.config.get("text", {}), "words": words, "vector_dim": vectors.shape[1]}
-        changed: dict[str, Any] = {**recipe.model.config, "text": text}
-        recipe = dataclasses.replace(recipe, model=ModelRecipe(recipe.model.architecture, changed))
-    model: CLAP = build_model(recipe)
-    if vectors is not None:
+        changes["text"] = {**recipe.model.config.get("text", {}), "words": words, "vector_dim": vectors.shape[1]}
+    elif config.text_encoder == "bert" and text_from is not None:
+        found, bert = _bert(text_from, from_clap=options.text_from is None)
+        changes["bert"] = {**dataclasses.asdict(found), **recipe.model.config.get("bert", {})}
+    elif config.text_encoder == "bert":
+        raise RecipeError("task_options.text_from: name the folder or address of a BERT, whose words are read")
+    values: dict[str, Any] = {**recipe.model.config, **changes}
+    model: CLAP = build_model(dataclasses.replace(recipe, model=ModelRecipe(recipe.model.architecture, values)))
+    if isinstance(model.text, TextEncoder) and vectors is not None:
         model.text.set_vectors(vectors)
+    elif bert:
+        try:
+            model.text.load_state_dict(bert)
+        except RuntimeError as error:
+            raise RecipeError(
+                f"task_options.text_from: the weights of {text_from} are not whole, or no BERT's"
+            ) from error
     if options.audio_from is not None:
         _begin_as(model, options.audio_from)
     return model
+
+
+def _bert(address: str, *, from_clap: bool) -> tuple[BertConfig, dict[str, Tensor]]:
+    """A BERT's configuration and weights; those of a CLAP come with all its others."""
+    try:
+        if not from_clap:
+            return read_bert(address)
+        model = load(address)
+    except CheckpointError as error:
+        raise RecipeError(f"task_options.text_from: {error}") from error
+    if not isinstance(model, CLAP):
+        raise RecipeError(f"init_from: {address} is not a {CLAP.name}")
+    return model.config.bert, {}
 
 
 def _config(recipe: Recipe) -> CLAPConfig:
@@ -297,8 +328,8 @@ def _words(words_from: str, options: CLAPOptions, captions: Sequence[str]) -> tu
         model = load(words_from)
     except CheckpointError as error:
         raise RecipeError(f"task_options.words_from: {error}") from error
-    if not isinstance(model, CLAP):
-        raise RecipeError(f"task_options.words_from: {words_from} is not a {CLAP.name}, nor a file of vectors")
+    if not isinstance(model, CLAP) or not isinstance(model.text, TextEncoder):
+        raise RecipeError(f"task_options.words_from: {words_from} is no {CLAP.name} with words, nor a file of vectors")
     return model.config.text.words, model.text.vectors[1:]
 
 
