@@ -174,6 +174,8 @@ def test_what_a_training_begins_with(corpus: Path, tmp_path: Path) -> None:
     larger.model.config["audio"] = {**larger.model.config["audio"], "channels": [8, 16]}
     with pytest.raises(RecipeError, match="do not fit the audio encoder"):
         make_model(larger, CLAPOptions(audio_from=str(tmp_path / "classifier")), [])
+    with pytest.raises(RecipeError, match=r"nowhere\.json is not there; bring a file of GloVe's vectors"):
+        make_model(recipe(corpus), CLAPOptions(words_from="nowhere.json"), [])
     with pytest.raises(RecipeError, match="is no crossmodal/clap with words"):
         make_model(recipe(corpus), CLAPOptions(words_from=str(tmp_path / "classifier")), [])
 

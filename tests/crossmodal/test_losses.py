@@ -45,6 +45,13 @@ def test_no_cosine_is_multiplied_by_more_than_a_hundred() -> None:
     assert torch.allclose(clamped_logits(audio, audio, SCALE), 20.0 * audio @ audio.T)
 
 
+def test_sixteen_bits_do_not_round_the_logits() -> None:
+    audio, text = unit(1, 4, 6).float(), unit(2, 4, 6).float()
+    expected = clamped_logits(audio, text, torch.tensor(50.0))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(clamped_logits(audio, text, torch.tensor(50.0)), expected)
+
+
 def test_pairs_that_say_the_same_count_as_right() -> None:
     audio, text = unit(1, 6, 5), unit(2, 6, 5)
     apart = torch.arange(6)

@@ -22,7 +22,9 @@ def clamped_logits(audio_embedding: Tensor, text_embedding: Tensor, logit_scale:
     Source: A. Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (arXiv
     2103.00020), section 2.5.
     """
-    return logit_scale.clamp(max=LARGEST_SCALE) * (audio_embedding @ text_embedding.mT)
+    # Sixteen bits would round a logit to the next 0.1.
+    with torch.autocast(audio_embedding.device.type, enabled=False):
+        return logit_scale.clamp(max=LARGEST_SCALE) * (audio_embedding @ text_embedding.mT)
 
 
 def clap_loss(

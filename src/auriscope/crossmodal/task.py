@@ -324,6 +324,11 @@ def _words(words_from: str, options: CLAPOptions, captions: Sequence[str]) -> tu
             Path(words_from), num_words=options.num_words, dim=options.word_dim, wanted=sorted(wanted)
         )
         return words, torch.from_numpy(vectors)
+    if words_from.endswith((".json", ".txt")):
+        raise RecipeError(
+            f"task_options.words_from: {words_from} is not there; bring a file of GloVe's vectors (docs/systems/clap.md), "
+            "or name a CLAP that has words"
+        )
     try:
         model = load(words_from)
     except CheckpointError as error:
