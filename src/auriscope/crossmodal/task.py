@@ -326,8 +326,8 @@ def _words(words_from: str, options: CLAPOptions, captions: Sequence[str]) -> tu
         return words, torch.from_numpy(vectors)
     if words_from.endswith((".json", ".txt")):
         raise RecipeError(
-            f"task_options.words_from: {words_from} is not there; bring a file of GloVe's vectors (docs/systems/clap.md), "
-            "or name a CLAP that has words"
+            f"task_options.words_from: {words_from} is not there; bring a file of GloVe's vectors "
+            "(docs/systems/clap.md), or name a CLAP that has words"
         )
     try:
         model = load(words_from)
