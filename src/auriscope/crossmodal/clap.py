@@ -24,7 +24,7 @@ from auriscope.crossmodal.text import TextConfig, TextEncoder
 from auriscope.nn.masks import choice
 from auriscope.pretrained.model import Model
 
-Fill = Literal["repeat", "zeros"]
+Fill = Literal["repeat", "repeat_whole", "zeros"]
 AudioEncoderName = Literal["cnn", "cnn14"]
 TextEncoderName = Literal["transformer", "bert"]
 
@@ -34,7 +34,8 @@ class CrossModalConfig:
     """What the configuration of every model of sounds and texts begins with.
 
     ``window_seconds`` are how much sound it hears at once. Shorter sound is filled up as in its training: by itself
-    over and over ("repeat"), or by "zeros" behind it. ``dim`` is the length of the embedding.
+    over and over ("repeat"), as often as it fits whole and then by zeros ("repeat_whole"), or by "zeros" alone.
+    ``dim`` is the length of the embedding.
     """
 
     sample_rate: int = 16_000

@@ -38,7 +38,7 @@ from auriscope.errors import CorpusError, RecipeError
 from auriscope.pretrained.addresses import suggest
 
 FloatArray = NDArray[np.float32]
-Fill = Literal["repeat", "zeros"]
+Fill = Literal["repeat", "repeat_whole", "zeros"]
 
 CORPORA = ("sound_events", "noise", "sound_effects", "esc10_crying_baby")
 _HALVES = {"sound-captions-half": 0, "sound-captions-rest": 1}
@@ -282,9 +282,12 @@ class CaptionedBatches:
 
 
 def filled(waveform: FloatArray, num_frames: int, fill: Fill) -> FloatArray:
-    """Fill a waveform (time,) up to ``num_frames``, by itself over and over ("repeat") or by "zeros" behind it."""
+    """Fill a waveform (time,) up to ``num_frames``, as :func:`~auriscope.crossmodal.windows.fill_up` does."""
     if len(waveform) >= num_frames:
         return waveform[:num_frames]
+    if fill == "repeat_whole" and len(waveform):
+        waveform = np.tile(waveform, num_frames // len(waveform))
+        fill = "zeros"
     if fill == "zeros" or not len(waveform):
         return np.pad(waveform, (0, num_frames - len(waveform)))
     return np.resize(waveform, num_frames)
