@@ -28,7 +28,25 @@ def classify(
             "-m",
             metavar="ADDRESS",
             help="Classifier: a shipped name (see `auriscope models`), a folder, or hf://owner/name.",
-            show_default="the one of sound events that ships",
+            show_default="the one of sound events that ships; with --labels, the one of texts and sounds",
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            metavar="NAMES",
+            help="Classes to tell, by whatever names, with commas between; for a model of texts and sounds.",
+            show_default="those of the model",
+        ),
+    ] = None,
+    templates: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--templates",
+            metavar="TEXT|ensemble",
+            help="Prompt for the labels, {} being the label; may be repeated. ensemble is several common ones.",
+            show_default="this is a sound of {}",
         ),
     ] = None,
     out: Annotated[
@@ -43,11 +61,14 @@ def classify(
     ] = None,
     top: Annotated[int, typer.Option("--top", metavar="N", min=1, help="How many classes to give.")] = 5,
     window: Annotated[
-        float,
+        float | None,
         typer.Option(
-            "--window", metavar="SECONDS", help="Length of the windows in which longer recordings are classified."
+            "--window",
+            metavar="SECONDS",
+            help="Length of the windows in which longer recordings are classified.",
+            show_default="5; with --labels, as much as the model hears at once",
         ),
-    ] = 5.0,
+    ] = None,
     channel: Channel = None,
     device: Device = "cpu",
     json: Json = False,
@@ -57,10 +78,12 @@ def classify(
 ) -> None:
     """Tell what is heard in recordings, over time, or seen in pictures, with probabilities.
 
-    The classes are those of the model. With --out they are written into FOLDER/NAME/classify.json, and of recordings
-    the probabilities over time into classify.csv and classify.png. What an earlier run has done is not done again.
+    The classes are those of the model, or with --labels those that you name. With --out they are written into
+    FOLDER/NAME/classify.json, and of recordings the probabilities over time into classify.csv and classify.png. What an
+    earlier run has done is not done again.
     """
     use_threads(threads)
+    from auriscope.crossmodal.zeroshot import parse_labels
     from auriscope.verbs.classify import classify as run
 
     def describe(result: Any) -> None:
@@ -81,6 +104,8 @@ def classify(
             list(inputs),
             out,
             model=model,
+            labels=None if labels is None else parse_labels(labels),
+            templates=templates or (),
             top=top,
             window_seconds=window,
             channel=channel,

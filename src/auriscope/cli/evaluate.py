@@ -27,7 +27,8 @@ def evaluate(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="Address of a separation, quality or speaker model, of a recogniser, a synthesiser or a classifier.",
+            help="Address of a separation, quality or speaker model, of a recogniser, a synthesiser, a classifier or a "
+            "model of sounds and texts.",
             show_default=False,
         ),
     ],
@@ -55,7 +56,22 @@ def evaluate(
     lm_weight: LmWeight = None,
     fold: Annotated[
         int | None,
-        typer.Option("--fold", metavar="NUMBER", help="Which fold of a prepared corpus with folds tests a classifier."),
+        typer.Option(
+            "--fold",
+            metavar="NUMBER",
+            help="Which fold of a prepared corpus with folds tests a classifier; 0: every fold, of a model of sounds "
+            "and texts.",
+        ),
+    ] = None,
+    templates: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--templates",
+            metavar="TEXT|ensemble",
+            help="For a model of sounds and texts: prompt for the classes, {} being the class; may be repeated. "
+            "ensemble is several common ones.",
+            show_default="this is a sound of {}",
+        ),
     ] = None,
     json: Json = False,
     offline: Offline = False,
@@ -85,6 +101,7 @@ def evaluate(
                     language_model=language_model,
                     lm_weight=lm_weight,
                     fold=fold,
+                    templates=templates or (),
                     offline=offline or None,
                     on_progress=partial(update, name),
                 )

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from auriscope.crossmodal.clap import CrossModal
+from auriscope.crossmodal.windows import embed_recording
 from auriscope.errors import AuriscopeError
 
 SLOT = "{}"
@@ -108,8 +109,6 @@ class ZeroShotClassifier:
         ``lengths`` (batch,) are the valid samples. Recordings of any length are heard whole, by windows
         (:func:`~auriscope.crossmodal.windows.embed_recording`), each by itself.
         """
-        from auriscope.crossmodal.windows import embed_recording
-
         ends = [waveform.shape[1]] * len(waveform) if lengths is None else lengths.tolist()
         embedding = torch.stack(
             [embed_recording(self.model, row[:end]) for row, end in zip(waveform, ends, strict=True)]

@@ -7,24 +7,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from auriscope.classification.classifier import Classifier, ImageClassifier
+from auriscope.crossmodal.zeroshot import ZeroShotClassifier
 from auriscope.data.images import ImageSet
 from auriscope.data.labelled import LabelledSet
 from auriscope.data.labelled_mixtures import LabelledMixtureSet
 from auriscope.errors import AuriscopeError
 from auriscope.metrics.classification import classification_rates
+from auriscope.metrics.opinion import Estimate
 
 Interval = tuple[float | None, float | None, float | None]
 MIXED = "-mixtures"
 """Behind the name of a set of sounds: every sound with one of another class, both equally loud."""
-_BATCH_SIZE = 16
+BATCH_SIZE = 16
+"""Sounds in a batch."""
 _IMAGE_BATCH_SIZE = 256
 
 
 def classification_figures(
-    model: Classifier,
+    model: Classifier | ZeroShotClassifier,
     name: str,
     split: str,
     on_progress: Callable[[float], None],
@@ -54,24 +58,40 @@ def classification_figures(
         else:
             found = LabelledSet(name, split, sample_rate=rate, fold=fold)
             groups = found.groups
-        size = _BATCH_SIZE
+        size = BATCH_SIZE
+    scores, truths = scored(model, found, size, name, on_progress)
+    return len(found), in_percent(classification_rates(scores, truths, groups))
+
+
+def scored(
+    model: Classifier | ZeroShotClassifier,
+    found: LabelledSet | LabelledMixtureSet | ImageSet,
+    batch_size: int,
+    name: str,
+    on_progress: Callable[[float], None],
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The probabilities of a set's examples, and which of the classes each is of, both (examples, classes)."""
     columns = known_columns(model, found.labels, name)
-    scores, truths = [], []
-    for probabilities, truth in _classified(model, found.batches(size), len(found), on_progress):
+    scores, classes = [], []
+    for probabilities, truth in _classified(model, found.batches(batch_size), len(found), on_progress):
         scores.append(probabilities.double().numpy())
-        truths.append(truth)
+        classes.append(truth)
     # The classes of the set, at their places among the model's.
-    numbers = np.zeros((len(found), len(model.labels)), dtype=bool)
-    for row, own in enumerate(np.concatenate(truths)):
-        numbers[row, [columns[each] for each in own]] = True
-    rates = classification_rates(np.concatenate(scores), numbers, groups)
-    return len(found), {
+    truths = np.zeros((len(found), len(model.labels)), dtype=bool)
+    for row, own in enumerate(np.concatenate(classes)):
+        truths[row, [columns[each] for each in own]] = True
+    return np.concatenate(scores), truths
+
+
+def in_percent(rates: Mapping[str, Estimate]) -> dict[str, Interval]:
+    """Rates from 0 to 1 as figures in per cent."""
+    return {
         f"{rate}_percent": (_percent(value.value), _percent(value.low), _percent(value.high))
         for rate, value in rates.items()
     }
 
 
-def known_columns(model: Classifier, labels: Sequence[str], name: str) -> list[int]:
+def known_columns(model: Classifier | ZeroShotClassifier, labels: Sequence[str], name: str) -> list[int]:
     """The places of a set's classes among the model's; ``AuriscopeError`` names one that the model does not know."""
     places = {label: place for place, label in enumerate(model.labels)}
     for label in labels:
@@ -82,19 +102,18 @@ def known_columns(model: Classifier, labels: Sequence[str], name: str) -> list[i
 
 @torch.inference_mode()
 def _classified(
-    model: Classifier,
+    model: Classifier | ZeroShotClassifier,
     batches: Iterator[Mapping[str, Any]],
     number: int,
     on_progress: Callable[[float], None],
 ) -> Iterator[tuple[Tensor, np.ndarray[Any, Any]]]:
     """Probabilities (batch, classes), and the classes (batch, one or two) as the set numbers them."""
-    device = next(model.parameters()).device
     done = 0
     for batch in batches:
         if "image" in batch:
-            probabilities = model.predict_proba(batch["image"].to(device))
+            probabilities = model.predict_proba(batch["image"].to(model.device))
         else:
-            probabilities = model.predict_proba(batch["waveform"].to(device), batch["lengths"].to(device))
+            probabilities = model.predict_proba(batch["waveform"].to(model.device), batch["lengths"].to(model.device))
         own = [batch["label"], batch["other"]] if "other" in batch else [batch["label"]]
         yield probabilities.cpu(), torch.stack(own, 1).numpy()
         done += len(probabilities)

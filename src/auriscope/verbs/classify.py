@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from auriscope.classification.classifier import Classifier, ImageClassifier, SoundClassifier
+from auriscope.crossmodal.clap import CrossModal
+from auriscope.crossmodal.zeroshot import TEMPLATES, ZeroShotClassifier
 from auriscope.errors import AudioFileError, AuriscopeError
 from auriscope.interpretation.long import windows
 from auriscope.pretrained import load
@@ -35,7 +37,7 @@ from auriscope.verbs.batch import (
     source_of,
     write_record,
 )
-from auriscope.verbs.defaults import default_classifier
+from auriscope.verbs.defaults import default_classifier, default_crossmodal
 from auriscope.verbs.picture import expand_pictures, read_picture
 
 RECORD, TABLE, PICTURE = "classify.json", "classify.csv", "classify.png"
@@ -43,7 +45,8 @@ RECORD, TABLE, PICTURE = "classify.json", "classify.csv", "classify.png"
 of every class over time as a table, and those of the likeliest as a picture."""
 
 WINDOW_SECONDS = 5.0
-"""Longer recordings are classified in windows of this length, each of which begins in the middle of the one before."""
+"""Longer recordings are classified in windows of this length, each of which begins in the middle of the one before;
+by the names of classes, in windows as long as the model hears at once."""
 
 _FORMAT_VERSION = 1
 _SHOWN = 10
@@ -97,9 +100,11 @@ def classify(
     inputs: StrPath | Iterable[StrPath],
     out: StrPath | None = None,
     *,
-    model: StrPath | Classifier | None = None,
+    model: StrPath | Classifier | CrossModal | None = None,
+    labels: Sequence[str] | None = None,
+    templates: Sequence[str] = (),
     top: int = 5,
-    window_seconds: float = WINDOW_SECONDS,
+    window_seconds: float | None = None,
     channel: int | None = None,
     device: Any = "cpu",
     offline: bool | None = None,
@@ -118,9 +123,14 @@ def classify(
         inputs: recordings, or for a classifier of pictures, pictures; and folders of them. Recordings may be of any
             rate, channels and length; pictures are fitted to the size that the classifier takes.
         out: folder for the results, made if missing; None: nothing is written.
-        model: address of a classifier, or the model; by default the shipped one.
+        model: address of a classifier, or the model; by default the shipped one. With ``labels``, a cross-modal model.
+        labels: names of classes, two at least, that a cross-modal model tells without having been trained on them
+            (:class:`~auriscope.crossmodal.zeroshot.ZeroShotClassifier`).
+        templates: prompts for the labels, with ``{}`` in the place of the name, or ``ensemble``; by default "this is a
+            sound of {}".
         top: how many classes to give, the likeliest.
-        window_seconds: length of the windows of longer recordings (:data:`WINDOW_SECONDS`).
+        window_seconds: length of the windows of longer recordings; by default :data:`WINDOW_SECONDS`, and with
+            ``labels`` as long as the model hears at once.
         channel: the channel to take, counted from 0; by default all are mixed down.
         device: where the model runs.
         offline: forbid the network, which only a ``hf://`` address would use.
@@ -132,19 +142,23 @@ def classify(
         One result per input, in their order.
 
     Raises:
-        AuriscopeError: nothing can be done at all: the model cannot be loaded or is no classifier, the output folder
-            cannot be written, an input folder holds nothing for it, or ``window_seconds`` is below a tenth.
+        AuriscopeError: nothing can be done at all: the model cannot be loaded or is no classifier, labels are given to
+            one that has its own, or none to one that has none, the output folder cannot be written, an input folder
+            holds nothing for it, or ``window_seconds`` is below a tenth.
     """
-    if not window_seconds >= 0.1:
+    if window_seconds is not None and not window_seconds >= 0.1:
         raise AuriscopeError(f"windows of {window_seconds:g} s are too short to tell classes; give 0.1 s or more")
     if top < 1:
         raise AuriscopeError(f"{top} classes are none; give one at least")
-    classifier, address = _opened(model, device, offline)
-    is_sound = isinstance(classifier, SoundClassifier)
+    classifier, address = _opened(model, labels, templates, device, offline)
+    is_sound = isinstance(classifier, SoundClassifier | ZeroShotClassifier)
+    if window_seconds is None:
+        heard_at_once = isinstance(classifier, ZeroShotClassifier)
+        window_seconds = float(classifier.config.window_seconds) if heard_at_once else WINDOW_SECONDS
     paths = expand_inputs(inputs) if is_sound else expand_pictures(inputs)
     folders: list[Path | None] = [None] * len(paths) if out is None else [*result_folders(paths, out)]
     settings = None
-    if not isinstance(model, Classifier):
+    if model is None or isinstance(model, str | os.PathLike):
         settings = {
             "model": address,
             "weights": weights_sha256(address, offline=offline),
@@ -152,6 +166,8 @@ def classify(
             "window_seconds": window_seconds,
             "channel": channel,
         }
+        if isinstance(classifier, ZeroShotClassifier):
+            settings |= {"labels": list(classifier.labels), "templates": list(classifier.templates)}
     written = (RECORD, TABLE, PICTURE) if is_sound else (RECORD,)
 
     def work(path: Path, index: int) -> ClassifyResult:
@@ -167,7 +183,7 @@ def classify(
                 progress(Progress(os.fspath(path), index, len(paths), "classifying", fraction))
 
         report(0.0)
-        if isinstance(classifier, SoundClassifier):
+        if isinstance(classifier, SoundClassifier | ZeroShotClassifier):
             heard = _heard(path, classifier, window_seconds, channel, report)
         else:
             heard = _seen(path, classifier)
@@ -221,19 +237,39 @@ class Heard:
         return tuple(found)
 
 
-def _opened(model: StrPath | Classifier | None, device: Any, offline: bool | None) -> tuple[Classifier, str]:
-    if isinstance(model, Classifier):
-        return model.eval(), model.name
-    address = default_classifier() if model is None else os.fspath(model)
-    loaded: Any = load(address, device=device, offline=offline)
+def _opened(
+    model: StrPath | Classifier | CrossModal | None,
+    labels: Sequence[str] | None,
+    templates: Sequence[str],
+    device: Any,
+    offline: bool | None,
+) -> tuple[Classifier | ZeroShotClassifier, str]:
+    if labels is None and templates:
+        raise AuriscopeError("templates are prompts for labels; name the classes with --labels")
+    if isinstance(model, Classifier | CrossModal):
+        address, loaded = model.name, model
+    else:
+        usual = default_classifier if labels is None else default_crossmodal
+        address = usual() if model is None else os.fspath(model)
+        loaded = load(address, device=device, offline=offline)
+    if isinstance(loaded, CrossModal):
+        if labels is None:
+            raise AuriscopeError(f"{address} tells whatever classes are named; name them with --labels")
+        return ZeroShotClassifier(loaded.eval(), labels, templates or TEMPLATES), address
     if not isinstance(loaded, Classifier):
         raise AuriscopeError(f"{address} does not classify; see `auriscope models`")
+    if labels is not None:
+        raise AuriscopeError(f"{address} has classes of its own; leave --labels out, or give a cross-modal model")
     return loaded.eval(), address
 
 
 @torch.inference_mode()
 def _heard(
-    path: Path, classifier: SoundClassifier, window_seconds: float, channel: int | None, report: Callable[[float], None]
+    path: Path,
+    classifier: SoundClassifier | ZeroShotClassifier,
+    window_seconds: float,
+    channel: int | None,
+    report: Callable[[float], None],
 ) -> Heard:
     rate = int(classifier.config.sample_rate)
     size = round(window_seconds * rate)
@@ -258,7 +294,7 @@ def _heard(
 
 
 @torch.inference_mode()
-def _seen(path: Path, classifier: Classifier) -> Heard:
+def _seen(path: Path, classifier: Classifier | ZeroShotClassifier) -> Heard:
     assert isinstance(classifier, ImageClassifier)
     config = classifier.config
     image = read_picture(path, channels=config.channels, height=config.height, width=config.width)

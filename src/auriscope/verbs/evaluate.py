@@ -13,6 +13,8 @@ from scipy.stats import pearsonr, spearmanr
 from torch import Tensor
 
 from auriscope.classification.classifier import Classifier
+from auriscope.crossmodal.clap import CrossModal
+from auriscope.crossmodal.zeroshot import TEMPLATES
 from auriscope.data.evaluation import evaluation_set
 from auriscope.data.items import EvaluationItem, EvaluationSet
 from auriscope.data.prepared_set import PreparedSet
@@ -44,10 +46,14 @@ from auriscope.verbs.recognition_figures import recognition_figures
 from auriscope.verbs.speaker_figures import speaker_figures
 from auriscope.verbs.stems import stem_figures
 from auriscope.verbs.synthesis_figures import synthesis_figures
+from auriscope.verbs.zeroshot_figures import zero_shot_figures
 
 OnProgress = Callable[[float], None]
 _NUM_RESAMPLES = 2000
-_ROOMS = ("separation", "quality", "recognition", "speaker", "synthesis", "classification", "interpretation")
+_ROOMS = (
+    *("separation", "quality", "recognition", "speaker", "synthesis"),
+    *("classification", "crossmodal", "interpretation"),
+)
 _LONGEST_CHUNK_SECONDS = 30.0
 
 
@@ -86,6 +92,7 @@ def evaluate(
     language_model: str | None = None,
     lm_weight: float | None = None,
     fold: int | None = None,
+    templates: Sequence[str] = (),
     offline: bool | None = None,
     on_progress: OnProgress | None = None,
 ) -> EvaluationResult:
@@ -104,13 +111,15 @@ def evaluate(
     share of sentences whose attention is in order, and what a recogniser hears beside the real recordings
     (:func:`~auriscope.verbs.synthesis_figures.synthesis_figures`). A classifier tells labelled sounds or images, and
     gets accuracy, balanced accuracy and F1 (:func:`~auriscope.verbs.classification_figures.classification_figures`).
+    A model of sounds and texts tells labelled sounds by the names of their classes, and gets the same
+    (:func:`~auriscope.verbs.zeroshot_figures.zero_shot_figures`).
     An interpreter explains the classifier that it names on the same, and gets fidelity, faithfulness and what else
     there is (:func:`~auriscope.verbs.interpretation_figures.interpretation_figures`), and of mixtures, whose first
     class is asked for, by how much it brings that source out.
 
     Args:
         model: address of a separation, quality or speaker model, of a recogniser, a synthesiser, a classifier or
-            an interpreter.
+            an interpreter, or a model of sounds and texts.
         set_name: an evaluation set, such as ``"libri2mix-mini-clean"``, or a folder that ``prepare`` wrote, such as
             ``"manifests/wsj0-2mix"``; its mixtures are resampled to the model's rate. For a recogniser: a corpus with
             texts or connected digits (:func:`~auriscope.data.transcribed.spoken_set`), as they are or in noise and
@@ -126,7 +135,10 @@ def evaluate(
         language_model: for a recogniser, an n-gram in a file or the address of a language model.
         lm_weight: of the language model in the score; None: the usual one
             (:func:`~auriscope.verbs.language_models.with_language_model`).
-        fold: for a classifier, which fold of a prepared corpus with folds tests.
+        fold: for a classifier or a model of sounds and texts, which fold of a prepared corpus with folds tests; for the
+            latter, 0 are all of them.
+        templates: for a model of sounds and texts, prompts for the classes
+            (:class:`~auriscope.crossmodal.zeroshot.ZeroShotClassifier`).
         offline: forbids the network, also for an ``hf://`` address.
         on_progress: told the done fraction of the set, 0 to 1.
 
@@ -138,10 +150,12 @@ def evaluate(
     if room not in _ROOMS:
         raise AuriscopeError(
             f"{model}: is of the room {room!r}; give a separation, quality or speaker model, a recogniser, a "
-            "synthesiser, a classifier or an interpreter"
+            "synthesiser, a classifier, an interpreter or a model of sounds and texts"
         )
-    if room != "classification" and fold is not None:
+    if room not in ("classification", "crossmodal") and fold is not None:
         raise AuriscopeError(f"{model}: folds are for classifiers only; leave --fold out")
+    if room != "crossmodal" and templates:
+        raise AuriscopeError(f"{model}: templates are for models of sounds and texts only; leave --templates out")
     if room == "quality" and not separators:
         raise AuriscopeError(f"{model}: a quality model judges tracks; give the separation model with --separator")
     if room != "quality" and separators:
@@ -153,6 +167,10 @@ def evaluate(
         return _recognized(model, network, set_name, split, options, language_model, lm_weight, offline, notify)
     if room == "speaker":
         return _verified(model, network, set_name, split, notify)
+    if isinstance(network, CrossModal):
+        number, found = zero_shot_figures(network, set_name, split, notify, fold=fold, templates=templates or TEMPLATES)
+        figures = {name: Figure(*ends) for name, ends in found.items()}
+        return EvaluationResult(set_name, split, model, (), number, figures)
     if isinstance(network, Classifier):
         return _classified(model, network, set_name, split, fold, notify)
     if isinstance(network, TrainedInterpreter):
