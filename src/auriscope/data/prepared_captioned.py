@@ -9,6 +9,7 @@ read and resampled as it is needed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,10 +67,13 @@ def read_captioned(folder: str | Path) -> PreparedCaptioned:
         raise CorpusError(f"{folder}: cannot be read ({error}); prepare the corpus again") from error
 
 
-def write_captioned(corpus: PreparedCaptioned, folder: str | Path) -> None:
-    """Write a prepared folder as :func:`~auriscope.data.prepared.write_prepared` does."""
+def write_captioned(corpus: PreparedCaptioned, folder: str | Path, beside: Mapping[str, str] | None = None) -> None:
+    """Write a prepared folder as :func:`~auriscope.data.prepared.write_prepared` does.
+
+    ``beside`` are further files of text, by name.
+    """
     values = {"kind": CAPTIONED, "name": corpus.name, "condition": corpus.condition, "root": corpus.root}
-    write_folder(Path(folder), values, [entry for sound in corpus.sounds for entry in _entries(sound)])
+    write_folder(Path(folder), values, [entry for sound in corpus.sounds for entry in _entries(sound)], beside)
 
 
 def _entries(sound: PreparedCaptions) -> list[Entry]:
