@@ -37,6 +37,7 @@ COMMANDS = (
     "classify",
     "explain",
     "prepare",
+    "curate",
     "train",
     "evaluate",
     "compare",

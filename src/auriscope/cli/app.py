@@ -15,6 +15,7 @@ from auriscope.cli import (
     align,
     classify,
     compare,
+    curate,
     diarize,
     embed,
     enhance,
@@ -114,6 +115,7 @@ app.command("verify")(verify.verify)
 app.command("classify")(classify.classify)
 app.command("explain")(explain.explain)
 app.command("prepare")(prepare.prepare)
+app.command("curate")(curate.curate)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
