@@ -187,6 +187,8 @@ def test_what_does_not_fit_together_is_said(corpus: Path) -> None:
         build(wrong)
     with pytest.raises(RecipeError, match="classification/cnn is not crossmodal/clap"):
         build(Recipe("crossmodal", ModelRecipe("classification/cnn"), data={"sets": ["sound-captions"]}))
+    with pytest.raises(RecipeError, match=r"validation\.classes: name a set of classes"):
+        build(recipe(corpus, select_by="accuracy_percent"))
     with pytest.raises(RecipeError, match="must not be negative"):
         build(recipe(corpus, chunk_size=-1))
 

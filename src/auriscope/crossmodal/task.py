@@ -255,6 +255,8 @@ def paired_batches(recipe: Recipe) -> CaptionedBatches:
 def validation_batches(recipe: Recipe, sample_rate: int) -> list[Batch]:
     """What a recipe's weights are chosen by: a set of captioned sounds whole, and a set of labelled ones."""
     validation = parse(CLAPValidation, recipe.validation, "validation")
+    if validation.classes is None and recipe.task_options.get("select_by") == "accuracy_percent":
+        raise RecipeError("validation.classes: name a set of classes, by whose accuracy task_options.select_by chooses")
     captioned = CaptionedSet(validation.set, validation.split, sample_rate=sample_rate)
     heard: list[Batch] = [{"captioned": captioned, "id": [clip.name for clip in captioned.clips]}]
     if validation.classes is not None:
