@@ -14,8 +14,9 @@ from auriscope.classification import CNN
 from auriscope.crossmodal import CLAP, AudioConfig, CLAPConfig, TextConfig
 from auriscope.crossmodal.audio import LogMels
 from auriscope.crossmodal.heads import ResidualHead
-from auriscope.crossmodal.task import CLAPOptions, CLAPTask, build, caption_ranks, make_model, said
+from auriscope.crossmodal.task import CLAPOptions, CLAPTask, build, caption_ranks, make_model, said, untrained
 from auriscope.data.captioned import CaptionedConfig, CaptionedSet
+from auriscope.data.labelled_sets import LEFT_OUT
 from auriscope.data.prepared_captioned import PreparedCaptioned, PreparedCaptions, write_captioned
 from auriscope.errors import RecipeError
 from auriscope.training.recipe import ModelRecipe, Recipe, parse, read_recipe
@@ -160,6 +161,9 @@ def test_what_a_training_begins_with(corpus: Path, tmp_path: Path) -> None:
     # The most frequent, a word of sounds, and one of the captions.
     assert model.config.text.words == ("dog", "rain", "tin")
     torch.testing.assert_close(model.text.vectors[2], torch.tensor([0.1, 2.0, 0.3]) / 4.1**0.5)
+    # The model of a finished run is made with the same words, those of its captions among them.
+    found = recipe(corpus, words_from=str(tmp_path / "glove.txt"), num_words=1, word_dim=0, audio_from="gone")
+    assert untrained(found).config.text.words == ("dog", "rain")
     model.save_pretrained(tmp_path / "first")
     again = make_model(recipe(corpus), CLAPOptions(words_from=str(tmp_path / "first")), [])
     assert again.config.text.words == model.config.text.words
@@ -199,7 +203,7 @@ def test_a_recipe_is_valid(name: str) -> None:
     config = parse(CLAPConfig, found.model.config, "model.config")
     options = parse(CLAPOptions, found.task_options, "task_options")
     data = parse(CaptionedConfig, found.data, "data")
-    assert bool(data.leave_out) == (name == "clap-left-out")
+    assert data.leave_out == (LEFT_OUT if name == "clap-left-out" else ())
     if config.text_encoder == "bert":
         assert options.text_from is not None
         assert config.audio_encoder == "cnn14"

@@ -189,3 +189,10 @@ def test_the_list_of_this_repository_is_whole() -> None:
 def test_a_classifier_has_heard_the_corpora_of_its_set(name: str, corpora: list[str]) -> None:
     root = Path(__file__).parents[2]
     assert shipped._corpora(read_recipe(root / f"recipes/classification/{name}.yaml")) == corpora
+
+
+def test_a_clap_has_heard_the_corpora_of_its_captions_and_read_glove() -> None:
+    root = Path(__file__).parents[2]
+    corpora = shipped._corpora(read_recipe(root / "recipes/crossmodal/clap-mini.yaml"))
+    assert corpora == ["sound_events", "noise", "sound_effects", "esc10_crying_baby", "glove", "rir"]
+    assert set(corpora) <= set(read_list(root / "recipes/shipped.yaml").attributions)

@@ -241,6 +241,12 @@ def _teacher(options: CLAPOptions, model: CLAP) -> CrossModal | None:
     return teacher
 
 
+def untrained(recipe: Recipe) -> CLAP:
+    """Make a recipe's model with the words that its training found, as :func:`build` does."""
+    options = dataclasses.replace(parse(CLAPOptions, recipe.task_options, "task_options"), audio_from=None)
+    return make_model(recipe, options, [caption for clip in paired_batches(recipe).clips for caption in clip.captions])
+
+
 def paired_batches(recipe: Recipe) -> CaptionedBatches:
     """The annotated pairs that a recipe learns from, as its model hears them."""
     config = _config(recipe)

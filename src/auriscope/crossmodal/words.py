@@ -84,7 +84,7 @@ def _found(path: Path) -> Iterator[tuple[str, NDArray[np.float64]]]:
     pattern, between = (_FIELD, ",") if path.suffix == ".json" else (_LINE, " ")
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            for match in pattern.finditer(content):  # type: ignore[arg-type]  # a mapping is bytes to it
+            for match in pattern.finditer(content):
                 yield match[1].decode(), np.fromstring(match[2].decode(), dtype=np.float64, sep=between)
     except (OSError, ValueError) as error:
         raise AuriscopeError(f"{path}: cannot be read as word vectors ({error}); give a file of GloVe's") from error

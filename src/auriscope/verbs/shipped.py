@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from auriscope.data.captioned import CAPTION_SETS, CaptionedConfig
 from auriscope.data.images import IMAGE_SETS, ImagesConfig
 from auriscope.data.labelled import LabelledConfig
 from auriscope.data.labelled_sets import corpora_of
@@ -268,7 +269,7 @@ def _command(path: Path, run: Path) -> str:
 def _corpora(recipe: Recipe) -> list[str]:
     """What a recipe's model has heard: speech, and where there were any, noises and rooms."""
     mixing = recipe.data.get("mixing", recipe.data)
-    labelled = recipe.task in ("classification", "interpretation")
+    labelled = recipe.task in ("classification", "interpretation", "crossmodal")
     found = list(_trained_on(recipe) if labelled else mixing["corpora"])
     # Mixtures are noisy and reverberant unless a recipe says otherwise; speech by itself is augmented if it says so.
     alone = labelled or recipe.task in ("recognition", "speaker", "synthesis")
@@ -282,7 +283,10 @@ def _corpora(recipe: Recipe) -> list[str]:
 
 
 def _trained_on(recipe: Recipe) -> tuple[str, ...]:
-    """The corpora behind the set of sounds or images that a classifier or an interpreter learns from."""
+    """The corpora behind the sets of sounds or images that a recipe learns from, and the word vectors of a CLAP."""
+    if recipe.task == "crossmodal":
+        sets = recipe.data.get("sets", CaptionedConfig.sets)
+        return (*(corpus for name in sets for corpus in CAPTION_SETS[name]), "glove")
     images = recipe.model.architecture == "classification/image-cnn"
     name = recipe.data.get("set", ImagesConfig.set if images else LabelledConfig.set)
     images |= name in IMAGE_SETS
