@@ -35,6 +35,8 @@ COMMANDS = (
     "embed",
     "verify",
     "classify",
+    "index",
+    "match",
     "explain",
     "prepare",
     "curate",

@@ -22,8 +22,10 @@ from auriscope.cli import (
     evaluate,
     explain,
     export,
+    index,
     judge,
     listen,
+    match,
     models,
     prepare,
     say,
@@ -113,6 +115,8 @@ app.command("diarize")(diarize.diarize)
 app.command("embed")(embed.embed)
 app.command("verify")(verify.verify)
 app.command("classify")(classify.classify)
+app.command("index")(index.index)
+app.command("match")(match.match)
 app.command("explain")(explain.explain)
 app.command("prepare")(prepare.prepare)
 app.command("curate")(curate.curate)

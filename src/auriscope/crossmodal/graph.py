@@ -22,7 +22,7 @@ from auriscope.crossmodal.search import Found, exact_search, merged
 from auriscope.errors import AuriscopeError
 from auriscope.signal.outputs import cannot_write, printable, written_aside
 
-__all__ = ["GraphConfig", "SoundGraph"]
+__all__ = ["GraphConfig", "SoundGraph", "require_usearch"]
 
 STATE = "graph.json"
 _SAVE_ROWS = 1 << 19
@@ -188,7 +188,7 @@ class SoundGraph:
         return scaled.clip(-_LEVELS, _LEVELS).astype(np.int8)
 
     def _made(self, dim: int) -> Any:
-        return _usearch().Index(
+        return require_usearch().Index(
             ndim=dim,
             metric="ip",
             dtype="i8",
@@ -200,7 +200,7 @@ class SoundGraph:
     def _opened(self, writing: bool) -> Any:
         path = self.folder / self._state.file
         try:
-            graph = _usearch().Index.restore(path, view=not writing)
+            graph = require_usearch().Index.restore(path, view=not writing)
         except (OSError, RuntimeError, ValueError):
             graph = None
         if graph is None:
@@ -251,7 +251,8 @@ def _read_state(folder: Path) -> _State:
         ) from None
 
 
-def _usearch() -> Any:
+def require_usearch() -> Any:
+    """Give usearch's module ``index``; ``AuriscopeError`` where it is not installed."""
     try:
         import usearch.index
     except ImportError:

@@ -213,8 +213,8 @@ class SoundIndex:
         """Which window a living row is."""
         path, first, starts, duration = self._database.execute(
             "SELECT path, first, starts, duration_seconds FROM files WHERE shard = ? AND first <= ? "
-            "ORDER BY first DESC LIMIT 1",
-            (int(shard), int(row)),
+            "AND first + num_windows > ? ORDER BY first DESC LIMIT 1",
+            (int(shard), int(row), int(row)),
         ).fetchone()
         start = float(np.frombuffer(starts, dtype="<f8")[row - first])
         end = min(start + self.about.window_seconds, duration)

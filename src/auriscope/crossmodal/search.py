@@ -23,6 +23,7 @@ BLOCK_ROWS = 1 << 16
 
 _PIECE = 1 << 14
 _LEVELS = 127
+_LOWEST = -(1 << 30)
 # What sums of 32 bits may differ by from one order of the summands to another, for vectors of unit length.
 _ROUNDING = 1e-5
 
@@ -78,33 +79,38 @@ class PackedVectors:
         given = _queries(queries, self.dim, k)
         best = _nothing(len(given), k)
         for block in self._blocks:
-            approximate, error = block.scores(given)
-            if bool((best[0][:, -1] == -torch.inf).any()):
+            levels, step, error = block.scores(given)
+            least = best[0][:, -1]
+            if bool((least == -torch.inf).any()) and k <= len(block):
                 # Nothing to compare with yet: the best by eight bits are as good a beginning as any.
-                places = approximate.topk(min(k, len(block)), 1).indices
+                places = levels.topk(k, 0).indices.T
                 own = torch.arange(len(given))[:, None].expand_as(places)
-                best = self._scored(best, given, own.reshape(-1), places.reshape(-1), block)
-                approximate.scatter_(1, places, -torch.inf)
-            hopeful = approximate >= (best[0][:, -1:] - error - _ROUNDING)
-            hopeful &= approximate > -torch.inf
-            own, places = hopeful.nonzero(as_tuple=True)
-            best = self._scored(best, given, own, places, block)
+                scores = self._scores(given, own.reshape(-1), places.reshape(-1), block).view(len(given), k)
+                least = torch.maximum(least, scores.amin(1))
+            # Compared as whole numbers: to turn all of them into scores would take longer than to find them.
+            level = ((least - error - _ROUNDING) / step).floor().clamp(_LOWEST, -_LOWEST)
+            places, own = (levels >= level.to(torch.int32)).nonzero(as_tuple=True)
+            best = self._kept(best, given, own, places, block)
         return _found(best)
 
-    def _scored(
-        self, best: tuple[Tensor, Tensor], queries: Tensor, own: Tensor, places: Tensor, block: _Packed
-    ) -> tuple[Tensor, Tensor]:
-        """Score candidates, (pairs,) of queries and places in a block, as they are stored, and keep the best."""
-        if block.gone is not None:
-            living = ~block.gone[places]
-            own, places = own[living], places[living]
-        if len(own) == 0:
-            return best
+    def _scores(self, queries: Tensor, own: Tensor, places: Tensor, block: _Packed) -> Tensor:
+        """Scores (pairs,) of queries and places in a block, as they are stored; -inf of the dead."""
         scores = torch.empty(len(own))
         for begin in range(0, len(own), _PIECE):
             piece = slice(begin, begin + _PIECE)
             stored = torch.from_numpy(self.vectors[(places[piece] + block.start).numpy()]).float()
             scores[piece] = (stored * queries[own[piece]]).sum(1)
+        if block.gone is not None:
+            scores[block.gone[places]] = -torch.inf
+        return scores
+
+    def _kept(
+        self, best: tuple[Tensor, Tensor], queries: Tensor, own: Tensor, places: Tensor, block: _Packed
+    ) -> tuple[Tensor, Tensor]:
+        """Score candidates, (pairs,) of queries and places in a block, and keep the best."""
+        if len(own) == 0:
+            return best
+        scores = self._scores(queries, own, places, block)
         # One row a query, as long as the longest list of candidates.
         counts = torch.bincount(own, minlength=len(queries))
         order = own.argsort(stable=True)
@@ -139,19 +145,21 @@ class _Packed:
     def __len__(self) -> int:
         return len(self.levels)
 
-    def scores(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (queries, rows) from eight bits, dead rows -inf, and how far off (queries, 1) they may be."""
+    def scores(self, queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores (rows, queries) from eight bits, as whole numbers: how large one is, and how far off they may be.
+
+        The latter two are (queries,). The dead have the lowest number that there is.
+        """
         scaled = queries * self.scale
         step = scaled.abs().amax(1, keepdim=True).clamp_min(1e-30) / _LEVELS
         rounded = (scaled / step).round()
-        off = (scaled - step * rounded).norm(dim=1, keepdim=True)
-        error = scaled.norm(dim=1, keepdim=True) * self.residual + off * self.largest
+        off = (scaled - step * rounded).norm(dim=1)
+        error = scaled.norm(dim=1) * self.residual + off * self.largest
         # The vectors come first: their many rows are what the product is divided by among cores.
-        products = torch._int_mm(self.levels, rounded.to(torch.int8).T.contiguous()).T
-        found = products * step
+        levels = torch._int_mm(self.levels, rounded.to(torch.int8).T.contiguous())
         if self.gone is not None:
-            found[:, self.gone] = -torch.inf
-        return found, error
+            levels[self.gone] = _LOWEST
+        return levels, step[:, 0], error
 
 
 def merged(found: Sequence[Found], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
