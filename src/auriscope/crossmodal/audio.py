@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from auriscope.nn.cnn14 import CHANNELS, CNN14, blank_behind, mean_and_max
+from auriscope.nn.htsat import HTSAT, HTSATConfig
 from auriscope.nn.masks import choice, length_mask
 from auriscope.nn.tdnn import FrameNorm
 from auriscope.nn.trunk import Convolution, Trunk, check_stages
 from auriscope.signal.features import FeatureConfig, Features
 
 Level = Literal["peak", "decibels"]
+AudioEncoderName = Literal["cnn", "cnn14", "htsat"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class AudioConfig:
 
     Of the small CNN, ``stem_channels`` come out of the first convolution, and ``channels`` out of each stage with its
     stride; of CNN14, ``channels`` are those of its stages, 64 to 2048 if there are none here. ``dropout`` is of the
-    pooled vector, or behind CNN14's stages.
+    pooled vector, or behind CNN14's stages. ``htsat`` is of an HTS-AT, which hears decibels of as many mels.
     """
 
     num_mels: int = 64
@@ -42,6 +44,7 @@ class AudioConfig:
     channels: tuple[int, ...] = (32, 64, 128)
     strides: tuple[int, ...] = (2, 2, 2)
     dropout: float = 0.2
+    htsat: HTSATConfig = field(default_factory=HTSATConfig)
 
     def __post_init__(self) -> None:
         choice(self.level, get_args(Level), "level")
@@ -127,5 +130,16 @@ class PooledCNN14(nn.Module):
         return embedding
 
 
-AUDIO_ENCODERS: dict[str, type[SmallCNN | PooledCNN14]] = {"cnn": SmallCNN, "cnn14": PooledCNN14}
-"""The audio encoders by the name that a configuration gives them."""
+AudioEncoder = SmallCNN | PooledCNN14 | HTSAT
+"""What makes vectors (batch, ``dim``) of features (batch, frames, num_mels)."""
+
+
+def make_audio_encoder(name: AudioEncoderName, config: AudioConfig) -> AudioEncoder:
+    """Make the audio encoder that a configuration names; ``ValueError`` if what it hears does not fit."""
+    if name == "cnn":
+        return SmallCNN(config)
+    if name == "cnn14":
+        return PooledCNN14(config)
+    if config.num_mels != config.htsat.num_mels:
+        raise ValueError(f"audio.num_mels is {config.num_mels} and audio.htsat.num_mels {config.htsat.num_mels}")
+    return HTSAT(config.htsat)

@@ -20,7 +20,8 @@ from auriscope.errors import AuriscopeError, CheckpointError
 from auriscope.nn.masks import length_mask
 from auriscope.pretrained.addresses import resolve
 from auriscope.pretrained.files import read_json
-from auriscope.pretrained.foreign import Renames, read_state_dict, rename
+from auriscope.pretrained.foreign import Renames, rename
+from auriscope.pretrained.transformers import read_weights
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _RENAMES: Renames = (
@@ -146,22 +147,10 @@ def read_bert(address: str) -> tuple[BertConfig, dict[str, Tensor]]:
         max_tokens=min(100, values.get("max_position_embeddings", 512)),
         eps=values.get("layer_norm_eps", 1e-12),
     )
-    weights = rename(_weights(folder), _RENAMES)
+    weights = rename(read_weights(folder), _RENAMES)
     # What it was trained with besides, and buffers that follow from the configuration.
     surplus = re.compile(r"cls\.|pooler\.|embeddings\.(?:position_ids|token_type_ids)$")
     return config, {f"network.{name}": value for name, value in weights.items() if not surplus.match(name)}
-
-
-def _weights(folder: Path) -> dict[str, Tensor]:
-    if (folder / "model.safetensors").is_file():
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return dict(load_file(folder / "model.safetensors"))
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{folder}: model.safetensors is damaged; copy or download it again") from error
-    return read_state_dict(folder / "pytorch_model.bin")
 
 
 def _vocabulary(folder: Path) -> tuple[tuple[str, ...], bool]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from auriscope.crossmodal.audio import AUDIO_ENCODERS, AudioConfig, LogMels
+from auriscope.crossmodal.audio import AudioConfig, AudioEncoderName, LogMels, make_audio_encoder
 from auriscope.crossmodal.bert import BertConfig, BertEncoder
 from auriscope.crossmodal.heads import ResidualHead
 from auriscope.crossmodal.losses import LARGEST_SCALE
@@ -25,7 +25,6 @@ from auriscope.nn.masks import choice
 from auriscope.pretrained.model import Model
 
 Fill = Literal["repeat", "repeat_whole", "zeros"]
-AudioEncoderName = Literal["cnn", "cnn14"]
 TextEncoderName = Literal["transformer", "bert"]
 
 
@@ -159,7 +158,7 @@ class CLAP(CrossModal, name="crossmodal/clap"):
     def __init__(self, config: CLAPConfig) -> None:
         super().__init__(config)
         self.front = LogMels(config.audio, config.sample_rate)
-        self.audio = AUDIO_ENCODERS[config.audio_encoder](config.audio)
+        self.audio = make_audio_encoder(config.audio_encoder, config.audio)
         self.text: TextEncoder | BertEncoder
         if config.text_encoder == "bert":
             self.text = BertEncoder(config.bert)
