@@ -43,6 +43,7 @@ from auriscope.verbs.interpretation_figures import evaluated
 from auriscope.verbs.interpretation_sets import Examples
 from auriscope.verbs.language_models import open_language_model, with_language_model
 from auriscope.verbs.recognition_figures import recognition_figures
+from auriscope.verbs.retrieval_figures import holds_captions, retrieval_figures
 from auriscope.verbs.speaker_figures import speaker_figures
 from auriscope.verbs.stems import stem_figures
 from auriscope.verbs.synthesis_figures import synthesis_figures
@@ -112,7 +113,8 @@ def evaluate(
     (:func:`~auriscope.verbs.synthesis_figures.synthesis_figures`). A classifier tells labelled sounds or images, and
     gets accuracy, balanced accuracy and F1 (:func:`~auriscope.verbs.classification_figures.classification_figures`).
     A model of sounds and texts tells labelled sounds by the names of their classes, and gets the same
-    (:func:`~auriscope.verbs.zeroshot_figures.zero_shot_figures`).
+    (:func:`~auriscope.verbs.zeroshot_figures.zero_shot_figures`); in captioned sounds it finds sounds by their captions
+    and captions by their sounds (:func:`~auriscope.verbs.retrieval_figures.retrieval_figures`).
     An interpreter explains the classifier that it names on the same, and gets fidelity, faithfulness and what else
     there is (:func:`~auriscope.verbs.interpretation_figures.interpretation_figures`), and of mixtures, whose first
     class is asked for, by how much it brings that source out.
@@ -128,7 +130,9 @@ def evaluate(
             prepared folder of transcribed speech (:class:`~auriscope.data.sentences.SentenceSet`). For a classifier:
             labelled sounds (:mod:`auriscope.data.labelled_sets`), such as ``"sound-events"``, or
             ``"sound-events-mixtures"``, or images (:mod:`auriscope.data.images`), such as ``"mnist"``. For an
-            interpreter the same, and mixtures of images (:mod:`auriscope.data.labelled_mixtures`).
+            interpreter the same, and mixtures of images (:mod:`auriscope.data.labelled_mixtures`). For a model of
+            sounds and texts labelled sounds, or captioned ones (:mod:`auriscope.data.captioned`), such as
+            ``"sound-captions"``.
         split: ``"test"`` or ``"valid"``.
         separators: addresses of the separation models for a quality model.
         decoding: how a recogniser is decoded; times of words are never looked for.
@@ -167,6 +171,12 @@ def evaluate(
         return _recognized(model, network, set_name, split, options, language_model, lm_weight, offline, notify)
     if room == "speaker":
         return _verified(model, network, set_name, split, notify)
+    if isinstance(network, CrossModal) and holds_captions(set_name):
+        if fold is not None or templates:
+            raise AuriscopeError(f"{set_name}: holds captions, not classes; leave --fold and --templates out")
+        number, found = retrieval_figures(network, set_name, split, notify)
+        figures = {name: Figure(*ends) for name, ends in found.items()}
+        return EvaluationResult(set_name, split, model, (), number, figures)
     if isinstance(network, CrossModal):
         number, found = zero_shot_figures(network, set_name, split, notify, fold=fold, templates=templates or TEMPLATES)
         figures = {name: Figure(*ends) for name, ends in found.items()}
