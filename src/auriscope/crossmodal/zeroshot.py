@@ -7,6 +7,7 @@ From Natural Language Supervision" (arXiv 2206.04769), section 3.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -171,5 +172,6 @@ def prompts_of(
 def prompt_embedding(model: CrossModal, prompts: Sequence[Sequence[str]]) -> Tensor:
     """The embedding (classes, dim) of classes with several prompts each: their mean, of unit length."""
     embedding = model.embed_text([prompt for own in prompts for prompt in own])
-    means = [own.mean(0) for own in embedding.split([len(own) for own in prompts])]
+    ends = list(itertools.accumulate(len(own) for own in prompts))
+    means = [embedding[end - len(own) : end].mean(0) for own, end in zip(prompts, ends, strict=True)]
     return F.normalize(torch.stack(means), dim=-1)

@@ -246,8 +246,9 @@ def _opened(
 ) -> tuple[Classifier | ZeroShotClassifier, str]:
     if labels is None and templates:
         raise AuriscopeError("templates are prompts for labels; name the classes with --labels")
+    loaded: Any = model
     if isinstance(model, Classifier | CrossModal):
-        address, loaded = model.name, model
+        address = model.name
     else:
         usual = default_classifier if labels is None else default_crossmodal
         address = usual() if model is None else os.fspath(model)

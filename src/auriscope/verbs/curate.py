@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -229,7 +230,7 @@ def _captions(given: Sequence[StrPath], sample_rate: int, *, paired: bool) -> tu
     texts: dict[str, None] = {}
     for each in given:
         path = Path(each)
-        if os.fspath(each) in CAPTION_SETS or is_prepared(each):
+        if os.fspath(each) in CAPTION_SETS or is_prepared(path):
             own = list(_of_captioned(os.fspath(each), sample_rate))
             recordings += own
             texts |= dict.fromkeys(caption for recording in own for caption in recording.captions)
@@ -257,7 +258,7 @@ def _of_captioned(name: str, sample_rate: int) -> Iterator[Recording]:
     clips, stores = open_captioned(name, "train", sample_rate=sample_rate)
     pool = ClipPool(stores)
     for number, clip in enumerate(clips):
-        yield Recording(clip.path, clip.group, lambda number=number: pool.read(number), clip.captions)
+        yield Recording(clip.path, clip.group, partial(pool.read, number), clip.captions)
 
 
 def _recordings(given: Sequence[StrPath], sample_rate: int) -> list[Recording]:
@@ -276,17 +277,15 @@ def _of_input(given: StrPath, sample_rate: int) -> Iterable[Recording]:
     if _kind(path) == LABELLED:
         _, clips, stores = open_labelled(name, "train", sample_rate=sample_rate)
         pool = ClipPool(stores)
-        return [
-            Recording(clip.path, clip.group, lambda number=number: pool.read(number))
-            for number, clip in enumerate(clips)
-        ]
+        return [Recording(clip.path, clip.group, partial(pool.read, number)) for number, clip in enumerate(clips)]
     folder = path if path.exists() else corpora_root() / name
     if (folder / "manifest.csv").is_file():
         return _of_corpus(folder, sample_rate)
-    return [
-        Recording(file, file.stem, lambda file=file: read(file, sample_rate=sample_rate)[0])
-        for file in expand_inputs([path])
-    ]
+    return [Recording(file, file.stem, partial(_whole, file, sample_rate)) for file in expand_inputs([path])]
+
+
+def _whole(file: Path, sample_rate: int) -> NDArray[np.float32]:
+    return read(file, sample_rate=sample_rate)[0]
 
 
 def _of_corpus(folder: Path, sample_rate: int) -> list[Recording]:
@@ -294,9 +293,7 @@ def _of_corpus(folder: Path, sample_rate: int) -> list[Recording]:
     if any(clip.start_seconds for clip in listed):
         raise CorpusError(f"{printable(folder)}: has several clips in one file; cut them into files of their own first")
     pool = ClipPool([open_clips(listed, sample_rate=sample_rate, name=f"{folder.name}-train-unpaired")])
-    return [
-        Recording(clip.path, clip.group, lambda number=number: pool.read(number)) for number, clip in enumerate(listed)
-    ]
+    return [Recording(clip.path, clip.group, partial(pool.read, number)) for number, clip in enumerate(listed)]
 
 
 def _kind(folder: Path) -> str | None:
@@ -322,7 +319,9 @@ def _prompts(
             raise CorpusError(f"there is no domain {domain!r}{suggest(domain, SETS)}")
     if labels is None:
         return (), [], []
-    names, prompts, numbers = checked_labels(labels), [], []
+    names = checked_labels(labels)
+    prompts: list[str] = []
+    numbers: list[int] = []
     for number, label in enumerate(names):
         own = prompts_of(label, checked_templates(templates), PHRASES if domain is not None else {})
         prompts += own

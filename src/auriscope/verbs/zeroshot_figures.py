@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -47,16 +48,19 @@ def zero_shot_figures(
     folds = read_labelled(name).folds if is_prepared(name) else ()
     if not folds:
         raise CorpusError(f"{name}: has no folds; leave --fold out")
-    scores, truths, groups, accuracies = [], [], [], {}
+    scores, truths, accuracies = [], [], {}
+    groups: list[str] = []
     for place, number in enumerate(folds):
         part = LabelledSet(name, "test", sample_rate=rate, fold=number)
         classifier = ZeroShotClassifier(model, part.labels, templates, PHRASES)
-        own = scored(
-            classifier, part, BATCH_SIZE, name, lambda done, place=place: on_progress((place + done) / len(folds))
-        )
+        own = scored(classifier, part, BATCH_SIZE, name, partial(_part_done, on_progress, place, len(folds)))
         accuracies[f"accuracy_fold_{number}"] = classification_rates(*own, part.groups)["accuracy"]
         scores.append(own[0])
         truths.append(own[1])
         groups += part.groups
     rates = classification_rates(np.concatenate(scores), np.concatenate(truths), groups)
     return len(groups), in_percent({**rates, **accuracies})
+
+
+def _part_done(on_progress: Callable[[float], None], place: int, number: int, done: float) -> None:
+    on_progress((place + done) / number)
