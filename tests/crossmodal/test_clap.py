@@ -15,7 +15,8 @@ from auriscope.crossmodal import CLAP, AudioConfig, CLAPConfig, TextConfig
 from auriscope.crossmodal.audio import LogMels
 from auriscope.crossmodal.heads import ResidualHead
 from auriscope.crossmodal.task import CLAPOptions, CLAPTask, build, caption_ranks, make_model, said, untrained
-from auriscope.data.captioned import CaptionedConfig, CaptionedSet
+from auriscope.crossmodal.windows import fill_up
+from auriscope.data.captioned import CaptionedConfig, CaptionedSet, filled
 from auriscope.data.labelled_sets import LEFT_OUT
 from auriscope.data.prepared_captioned import PreparedCaptioned, PreparedCaptions, write_captioned
 from auriscope.errors import RecipeError
@@ -65,6 +66,14 @@ def test_embeddings_are_of_unit_length_and_the_scale_is_bounded() -> None:
     assert model.logit_scale.item() == pytest.approx(1 / 0.07, rel=1e-6)
     model.log_scale.data.fill_(9.0)
     assert model.logit_scale.item() == 100.0
+
+
+@pytest.mark.parametrize("fill", ["repeat", "repeat_whole", "zeros"])
+@pytest.mark.parametrize("time", [1, 3, 7, 9])
+def test_training_fills_up_as_recordings_are_heard(fill: Any, time: int) -> None:
+    waveform = torch.arange(1.0, time + 1)
+    heard = fill_up(waveform[None], torch.tensor([time]), 7, fill)[0]
+    assert filled(waveform.numpy(), 7, fill).tolist() == heard.tolist()
 
 
 def test_cnn14_hears_too() -> None:

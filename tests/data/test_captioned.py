@@ -140,6 +140,7 @@ def test_short_sounds_are_filled_up() -> None:
     waveform = np.arange(1, 4, dtype=np.float32)
     assert filled(waveform, 7, "repeat").tolist() == [1, 2, 3, 1, 2, 3, 1]
     assert filled(waveform, 5, "zeros").tolist() == [1, 2, 3, 0, 0]
+    assert filled(waveform, 7, "repeat_whole").tolist() == [1, 2, 3, 1, 2, 3, 0]
     assert filled(waveform, 2, "repeat").tolist() == [1, 2]
     assert filled(waveform[:0], 2, "repeat").tolist() == [0, 0]
 

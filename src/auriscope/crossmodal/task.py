@@ -103,7 +103,7 @@ class CLAPTask(nn.Module):
         super().__init__()
         self.model, self.options = model, options or CLAPOptions()
         # It is no part of what is trained, nor of what a checkpoint holds.
-        self._teachers = () if teacher is None else (teacher.eval().requires_grad_(False),)
+        self._teachers: tuple[CrossModal, ...] = () if teacher is None else (teacher.eval().requires_grad_(False),)
         self.selection_metric: str = self.options.select_by
 
     def phases(self) -> Mapping[str, Iterable[nn.Parameter]]:

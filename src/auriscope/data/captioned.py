@@ -298,7 +298,7 @@ def mixed(waveform: FloatArray, other: FloatArray, gain_db: float) -> FloatArray
     level = rms(other)
     gain = rms(waveform) / level * 10.0 ** (gain_db / 20.0) if level > 0.0 else 0.0
     total = waveform + other * np.float32(gain)
-    return total / np.float32(max(1.0, float(np.abs(total).max(initial=0.0))))
+    return (total / max(1.0, float(np.abs(total).max(initial=0.0)))).astype(np.float32)
 
 
 def clip_id(clip: CaptionedClip) -> str:
