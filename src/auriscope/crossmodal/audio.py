@@ -14,6 +14,7 @@ from auriscope.nn.masks import choice, length_mask
 from auriscope.nn.tdnn import FrameNorm
 from auriscope.nn.trunk import Convolution, Trunk, check_stages
 from auriscope.signal.features import FeatureConfig, Features
+from auriscope.signal.stft import PadMode
 
 Level = Literal["peak", "decibels"]
 AudioEncoderName = Literal["cnn", "cnn14", "htsat"]
@@ -28,13 +29,16 @@ class AudioConfig:
 
     Of the small CNN, ``stem_channels`` come out of the first convolution, and ``channels`` out of each stage with its
     stride; of CNN14, ``channels`` are those of its stages, 64 to 2048 if there are none here. ``dropout`` is of the
-    pooled vector, or behind CNN14's stages. ``htsat`` is of an HTS-AT, which hears decibels of as many mels.
+    pooled vector, or behind CNN14's stages. ``dense_channels``, if not 0, are those of the linear layer and ReLU that
+    PANNs have behind CNN14. ``pad_mode`` is with what frames see beyond the ends. ``htsat`` is of an HTS-AT, which
+    hears decibels of as many mels.
     """
 
     num_mels: int = 64
     window_length: int = 512
     hop_length: int = 160
     fft_length: int = 512
+    pad_mode: PadMode = "constant"
     min_hz: float = 50.0
     max_hz: float | None = None
     filters: Literal["htk", "slaney"] = "htk"
@@ -43,12 +47,14 @@ class AudioConfig:
     stem_channels: int = 16
     channels: tuple[int, ...] = (32, 64, 128)
     strides: tuple[int, ...] = (2, 2, 2)
+    dense_channels: int = 0
     dropout: float = 0.2
     htsat: HTSATConfig = field(default_factory=HTSATConfig)
 
     def __post_init__(self) -> None:
         choice(self.level, get_args(Level), "level")
         choice(self.filters, ("htk", "slaney"), "filters")
+        choice(self.pad_mode, get_args(PadMode), "pad_mode")
         if not 0 < self.window_length <= self.fft_length or min(self.hop_length, self.num_mels, self.stem_channels) < 1:
             raise ValueError(
                 "sounds need 0 < window_length <= fft_length, and a hop_length, num_mels and stem_channels"
@@ -69,6 +75,7 @@ class LogMels(nn.Module):
                 window_length=config.window_length,
                 hop_length=config.hop_length,
                 fft_length=config.fft_length,
+                pad_mode=config.pad_mode,
                 filters=config.filters,
                 num_mels=config.num_mels,
                 min_hz=config.min_hz,
@@ -116,18 +123,19 @@ class SmallCNN(nn.Module):
 
 
 class PooledCNN14(nn.Module):
-    """CNN14 over mels: (batch, channels[-1])."""
+    """CNN14 over mels: (batch, channels[-1]), or ``dense_channels`` where there are any."""
 
     def __init__(self, config: AudioConfig) -> None:
         super().__init__()
         channels = config.channels or CHANNELS
-        self.dim = channels[-1]
+        self.dim = config.dense_channels or channels[-1]
         self.trunk = CNN14(config.num_mels, channels, config.dropout)
+        self.dense = nn.Linear(channels[-1], config.dense_channels) if config.dense_channels else None
 
     def forward(self, features: Tensor, frame_lengths: Tensor | None = None) -> Tensor:
         """Vectors (batch, dim) of features (batch, frames, num_mels); None: every frame is valid."""
         embedding: Tensor = self.trunk(features, frame_lengths)[1]
-        return embedding
+        return embedding if self.dense is None else self.dense(embedding).relu()
 
 
 AudioEncoder = SmallCNN | PooledCNN14 | HTSAT

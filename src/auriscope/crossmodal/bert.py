@@ -93,7 +93,7 @@ class BertEncoder(nn.Module):
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from tokenizers.implementations import BertWordPieceTokenizer
+        from tokenizers import BertWordPieceTokenizer
 
         config = self.config
         numbers = {token: number for number, token in enumerate(config.tokens)}
@@ -134,7 +134,7 @@ def read_bert(address: str) -> tuple[BertConfig, dict[str, Tensor]]:
     for name, usual in (("hidden_act", "gelu"), ("position_embedding_type", "absolute")):
         if values.get(name, usual) != usual:
             raise CheckpointError(f"{address}: {name} is {values[name]!r}, and must be {usual!r} to be loaded")
-    tokens, cased = _vocabulary(folder)
+    tokens, cased = read_vocabulary(folder)
     config = BertConfig(
         tokens=tokens,
         cased=cased,
@@ -153,8 +153,11 @@ def read_bert(address: str) -> tuple[BertConfig, dict[str, Tensor]]:
     return config, {f"network.{name}": value for name, value in weights.items() if not surplus.match(name)}
 
 
-def _vocabulary(folder: Path) -> tuple[tuple[str, ...], bool]:
-    """The tokens in their order, and whether texts keep their capitals, of ``tokenizer.json`` or ``vocab.txt``."""
+def read_vocabulary(folder: Path) -> tuple[tuple[str, ...], bool]:
+    """Read the tokens in their order, and whether texts keep their capitals, of ``tokenizer.json`` or ``vocab.txt``.
+
+    Raises ``CheckpointError`` where a folder has neither, or one that is damaged.
+    """
     if (folder / "tokenizer.json").is_file():
         whole = read_json(folder / "tokenizer.json")
         vocabulary = whole.get("model", {}).get("vocab")
