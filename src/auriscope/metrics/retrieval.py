@@ -41,10 +41,12 @@ def retrieval_values(scores: Any, relevant: Any) -> dict[str, Array]:
         raise ValueError(f"nothing is right for query {int(np.argmin(right.any(1)))}")
     order = np.argsort(-numbers, axis=1, kind="stable")[:, : max(*DEPTHS, MAP_DEPTH)]
     hits = np.take_along_axis(right, order, 1)
-    values = {f"recall_at_{depth}": hits[:, :depth].any(1).astype(np.float64) for depth in DEPTHS}
+    values: dict[str, Array] = {
+        f"recall_at_{depth}": np.asarray(hits[:, :depth].any(1), dtype=np.float64) for depth in DEPTHS
+    }
     first = hits[:, :MAP_DEPTH]
-    precision = first.cumsum(1) / np.arange(1, first.shape[1] + 1)
-    values[f"map_at_{MAP_DEPTH}"] = (precision * first).sum(1) / right.sum(1).clip(max=MAP_DEPTH)
+    precision: Array = first.cumsum(1) / np.arange(1, first.shape[1] + 1)
+    values[f"map_at_{MAP_DEPTH}"] = np.asarray((precision * first).sum(1) / right.sum(1).clip(max=MAP_DEPTH))
     return values
 
 

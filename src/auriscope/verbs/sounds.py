@@ -66,7 +66,8 @@ class Sound:
 
     def worth_finding(self) -> NDArray[np.bool_]:
         """Which windows (windows,) an index holds: none that is silent, and no rest too short to tell anything."""
-        return ~self.silent & (self.seconds >= _SHORTEST_REST * self.seconds[0])
+        worth: NDArray[np.bool_] = ~self.silent & (self.seconds >= _SHORTEST_REST * self.seconds[0])
+        return worth
 
 
 class SoundReader:

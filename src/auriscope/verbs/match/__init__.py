@@ -70,7 +70,7 @@ def match(
         result = MatchResult(
             query=os.fspath(query),
             kind="text" if recording is None else "sound",
-            index=tuple(map(os.fspath, folders)),
+            index=tuple(os.fspath(folder) for folder in folders),
             model=searcher.address,
             num_windows=searcher.num_windows,
             approximate=searcher.approximate,
