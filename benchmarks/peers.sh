@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the peers' environment (SpeechBrain, Asteroid, pyctcdecode) in .venv-peers, or in the folder given as the first argument.
+# Makes the peers' environment (SpeechBrain, Asteroid, pyctcdecode, msclap) in .venv-peers, or in the folder given as the first argument.
 # Safe to call again: it does nothing when the environment is complete. torch is held at one version, so that the two
 # environments run the same kernels; on a machine without a GPU, point PIP_EXTRA_INDEX_URL at the CPU wheels of torch.
 set -euo pipefail
@@ -20,8 +20,9 @@ pip=("$folder/bin/python" -m pip install --quiet --constraint "$constraint")
 grep -v '^torchaudio' "$here/peers-requirements.txt" > "$folder/requirements.txt"
 "${pip[@]}" --no-deps torchaudio==2.11.0
 "${pip[@]}" -r "$folder/requirements.txt"
-"${pip[@]}" --no-deps asteroid==0.7.0 asteroid-filterbanks==0.4.0 pyctcdecode==0.5.0
+"${pip[@]}" --no-deps asteroid==0.7.0 asteroid-filterbanks==0.4.0 pyctcdecode==0.5.0 \
+  msclap==1.3.4 torchlibrosa==0.1.0
 # The compiled part of torchaudio links against CUDA and fails to load beside a CPU torch; no peer uses it.
 find "$folder" -path '*torchaudio/lib/_torchaudio.abi3.so' -delete
-"$folder/bin/python" -c 'import speechbrain.lobes.models.dual_path, asteroid.models, pyctcdecode'
+"$folder/bin/python" -c 'import speechbrain.lobes.models.dual_path, asteroid.models, pyctcdecode, msclap'
 cp "$here/peers-requirements.txt" "$done_mark"
