@@ -60,10 +60,10 @@ def exact_search(
 class PackedVectors:
     """Vectors in eight bits a number, from which :meth:`search` finds what :func:`exact_search` finds, faster.
 
-    Every dimension has a scale of its own, by block: with x' = x / s and q' = q s, both products are q'x', and x'
-    rounded is off by at most r = max |x' - round(x')|. A query is rounded at a scale t of its own. Then, by
-    Cauchy and Schwarz, |q'x' - t round(q'/t) round(x')| <= |q'| r + |q' - t round(q'/t)| max |round(x')|: what lies
-    below the k-th best score by more than that cannot be among the best. ``vectors`` (rows, dim) stay where they are.
+    Every dimension has a scale of its own, by block: of ``u = x / s`` and ``v = q s`` the product is that of x and q.
+    Rounded, u becomes U, and v, at a scale of its own, V. By Cauchy and Schwarz, ``v u - V U`` is at most
+    ``norm(v) max(norm(u - U)) + norm(v - V) max(norm(U))``, the maxima being those of a block: what lies below the k-th
+    best score by more than that cannot be among the best. ``vectors`` (rows, dim), of unit length, stay where they are.
     """
 
     def __init__(self, vectors: NDArray[Any], *, dead: NDArray[np.int64] | None = None) -> None:
