@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from auriscope.crossmodal import CLAP, CLAPConfig
 from auriscope.crossmodal.clap import Fill
-from auriscope.crossmodal.windows import embed_recording, embed_windows, fill_up, window_frames
+from auriscope.crossmodal.windows import TOGETHER, embed_recording, embed_windows, fill_up, window_frames
 from auriscope.crossmodal.zeroshot import ZeroShotClassifier
 from auriscope.data.captioned import filled
 
@@ -34,7 +34,7 @@ def test_windows_follow_each_other_and_the_last_is_filled_up(model: CLAP, wavefo
     assert starts == [0, SIZE, 2 * SIZE]
     last = waveform[2 * SIZE :].repeat(3)[:SIZE]
     for own, heard in zip(embedding, (waveform[:SIZE], waveform[SIZE : 2 * SIZE], last), strict=True):
-        torch.testing.assert_close(own, model.embed_audio(heard[None])[0], rtol=0, atol=0)
+        torch.testing.assert_close(own, model.embed_audio(heard[None])[0], rtol=0, atol=1e-6)
 
 
 def test_a_recording_is_the_mean_of_its_windows_by_their_sound(model: CLAP, waveform: torch.Tensor) -> None:
@@ -48,9 +48,13 @@ def test_a_recording_is_itself_wherever_and_however_often(model: CLAP, waveform:
     alone = embed_recording(model, waveform)
     assert torch.equal(alone, embed_recording(model, waveform))
     windows, _ = embed_windows(model, waveform)
-    # Within a longer recording, and however much of it is read at once.
-    longer, _ = embed_windows(model, torch.cat((torch.randn(3 * SIZE), waveform)))
-    assert torch.equal(longer[3:], windows)
+    # Within a longer recording, which may be read in parts.
+    before = 0.1 * torch.randn(TOGETHER * SIZE)
+    longer, starts = embed_windows(model, torch.cat((before, waveform)))
+    assert torch.equal(longer, torch.cat((embed_windows(model, before)[0], windows)))
+    assert starts[TOGETHER:] == [TOGETHER * SIZE + start for start in (0, SIZE, 2 * SIZE)]
+    elsewhere, _ = embed_windows(model, torch.cat((before[:SIZE], waveform)))
+    assert float((elsewhere[1:] - windows).abs().max()) < 1e-5
     # In a batch with others.
     classifier = ZeroShotClassifier(model, ("rain", "dog"))
     lengths = torch.tensor([len(waveform), 700])
@@ -58,7 +62,6 @@ def test_a_recording_is_itself_wherever_and_however_often(model: CLAP, waveform:
     batch[0] = waveform
     difference = classifier.predict_proba(batch, lengths)[:1] - classifier.predict_proba(waveform[None])
     assert float(difference.abs().max()) < 1e-6
-    # As one of the rows of a matrix, the last digits may differ.
     together = model.embed_audio(torch.stack([waveform[:SIZE], waveform[SIZE : 2 * SIZE]] * 4))
     assert float((together[:2] - windows[:2]).abs().max()) < 1e-5
 

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from auriscope.crossmodal.clap import CrossModal, Fill
 
-_TOGETHER = 16
+TOGETHER = 8
+"""Windows of a recording that are computed at once."""
 
 
 def embed_recording(model: CrossModal, waveform: Tensor) -> Tensor:
@@ -30,9 +31,10 @@ def embed_recording(model: CrossModal, waveform: Tensor) -> Tensor:
 def embed_windows(model: CrossModal, waveform: Tensor) -> tuple[Tensor, list[int]]:
     """The embeddings (windows, dim) of unit length of a waveform (time,), and at which sample each window begins.
 
-    A window begins where the one before ends; the last is filled up as the model's ``fill`` says. On a CPU each is
-    computed alone: how the sums of a matrix product are ordered depends on how many rows there are, so that an
-    embedding would differ in its last digits from one batch to another.
+    A window begins where the one before ends; the last is filled up as the model's ``fill`` says. ``TOGETHER`` windows
+    of a recording are computed at once, and never with those of another: how the sums of a matrix product are ordered
+    depends on how many rows there are, so that an embedding would differ in its last digits from one batch to another.
+    A long recording may be read in parts of as many windows, or a multiple of them.
     """
     size = window_frames(model)
     starts = list(range(0, max(1, len(waveform)), size))
@@ -41,7 +43,7 @@ def embed_windows(model: CrossModal, waveform: Tensor) -> tuple[Tensor, list[int
     if len(whole) < len(starts):
         lengths = torch.tensor([len(rest)], device=waveform.device)
         whole = torch.cat((whole, fill_up(rest[None], lengths, size, model.fill)))
-    parts = whole.to(model.device).split(1 if model.device.type == "cpu" else _TOGETHER)
+    parts = whole.to(model.device).split(TOGETHER)
     return torch.cat([model.embed_audio(part) for part in parts]), starts
 
 
