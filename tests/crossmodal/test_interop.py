@@ -213,6 +213,27 @@ def test_a_sound_is_the_same_alone_in_a_batch_and_the_next_time(fuses: bool, fol
             model.embed_audio(waveform)
 
 
+def test_features_may_be_described_with_the_rest_of_the_processor(edited: Callable[..., Path]) -> None:
+    folder = edited("config.json")
+    config = _ours(folder).config
+    said = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "processor_config.json").write_text(json.dumps({"feature_extractor": said}))
+    assert _ours(folder).config == config
+    assert (config.filters, config.fill, config.max_hz) == ("slaney", "repeat_whole", 7000.0)
+
+
+def test_texts_end_where_places_end_and_need_a_word(folders: dict[bool, Path]) -> None:
+    model = _ours(folders[False])
+    tokens, token_lengths = model.tokenize(["rain " * 100, "rain"])
+    assert token_lengths.tolist() == [48, 5]
+    assert tokens[:, 0].tolist() == [TOKENS.index(BEGIN)] * 2
+    assert tokens[0, -1] == TOKENS.index(END)
+    assert torch.isfinite(model.embed_tokens(tokens, token_lengths)).all()
+    with pytest.raises(AuriscopeError, match="has no word"):
+        model.tokenize(["rain", "?!"])
+
+
 def test_a_published_model_is_saved_as_one_of_ours(folders: dict[bool, Path], tmp_path: Path) -> None:
     model = _ours(folders[True])
     model.save_pretrained(tmp_path)

@@ -187,7 +187,8 @@ def _front(folder: Path, audio: Mapping[str, Any]) -> dict[str, Any]:
     if path is None:
         raise CheckpointError(f"{folder}: not a whole model: it has no {FRONT[0]}; copy or download it, too")
     values = read_json(path)
-    file = Settings(path, values.get("feature_extractor", values))
+    nested = values.get("feature_extractor")
+    file = Settings(path, nested if isinstance(nested, dict) else values)
     truncation, padding = file.take("truncation", str, "fusion"), file.take("padding", str, "repeatpad")
     if truncation not in _FILTERS or padding not in _FILLS:
         raise CheckpointError(f"{path}: truncation {truncation!r} and padding {padding!r} are none that can be loaded")
