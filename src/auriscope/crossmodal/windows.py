@@ -43,7 +43,7 @@ def embed_windows(model: CrossModal, waveform: Tensor) -> tuple[Tensor, list[int
     if len(whole) < len(starts):
         lengths = torch.tensor([len(rest)], device=waveform.device)
         whole = torch.cat((whole, fill_up(rest[None], lengths, size, model.fill)))
-    parts = whole.to(model.device).split(TOGETHER)
+    parts = torch.split(whole.to(model.device), TOGETHER)
     return torch.cat([model.embed_audio(part) for part in parts]), starts
 
 

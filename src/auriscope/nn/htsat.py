@@ -116,8 +116,9 @@ class WindowAttention(nn.Module):
         else:
             mask = mask.repeat(number, 1, 1)
         # The windows of an image take the place of heads, so that the mask is there once for all images.
-        mixed = F.scaled_dot_product_attention(*heads.flatten(2, 3).unbind(0), mask[None])
-        mixed = mixed.unflatten(1, (number, self.num_heads)).transpose(2, 3).reshape(batch, number, patches, dim)
+        query, key, value = heads.flatten(2, 3).unbind(0)
+        mixed = F.scaled_dot_product_attention(query, key, value, mask[None])
+        mixed = mixed.view(batch, number, self.num_heads, patches, -1).transpose(2, 3).reshape(windows.shape)
         rows = self.size // self.window
         image = self.out(mixed).view(batch, rows, rows, self.window, self.window, dim).transpose(2, 3)
         image = image.reshape(batch, self.size, self.size, dim)
@@ -173,7 +174,7 @@ class Fusion(nn.Module):
     def forward(self, whole: Tensor, pieces: Tensor) -> Tensor:
         """Join maps (batch, dim, height, width)."""
         both = whole + pieces
-        share = (self.local(both) + self.everywhere(both.mean((2, 3), keepdim=True))).sigmoid()
+        share: Tensor = (self.local(both) + self.everywhere(both.mean((2, 3), keepdim=True))).sigmoid()
         return 2.0 * whole * share + 2.0 * pieces * (1.0 - share)
 
 
@@ -199,8 +200,8 @@ class Patches(nn.Module):
         """Make patches of the whole (batch, height, width), and of its pieces (batch, pieces, height, width)."""
         maps = self.project(whole[:, None])
         if pieces is not None:
-            beside = self.pieces(pieces.flatten(0, 1)[:, None]).unflatten(0, pieces.shape[:2])
-            beside = beside.permute(0, 2, 3, 1, 4).flatten(3)
+            beside = self.pieces(pieces.flatten(0, 1)[:, None])
+            beside = beside.view(*pieces.shape[:2], *beside.shape[1:]).permute(0, 2, 3, 1, 4).flatten(3)
             maps = self.fusion(maps, F.pad(beside, (0, maps.shape[3] - beside.shape[3])))
         patches: Tensor = self.norm(maps.permute(0, 2, 3, 1))
         return patches
@@ -240,7 +241,8 @@ class HTSAT(nn.Module):
             image = torch.cat([self._folded(row[None, :end]) for row, end in zip(normed, ends, strict=True)])
         beside = None
         if pieces is not None:
-            beside = self._folded(self._normed(pieces.flatten(0, 1), None)).unflatten(0, pieces.shape[:2])
+            parts = self._folded(self._normed(pieces.flatten(0, 1), None))
+            beside = parts.view(*pieces.shape[:2], *parts.shape[1:])
         x = self.patches(image, beside)
         for stage in self.stages:
             x = stage(x)
@@ -260,4 +262,4 @@ class HTSAT(nn.Module):
         if frames < config.num_frames:
             size = (config.num_frames, config.num_mels)
             features = F.interpolate(features[:, None], size, mode="bicubic", align_corners=True)[:, 0]
-        return features.unflatten(1, (ratio, config.image_size)).mT.flatten(1, 2)
+        return features.reshape(-1, ratio, config.image_size, config.num_mels).mT.flatten(1, 2)
