@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from auriscope.crossmodal.clap import CrossModal
 from auriscope.crossmodal.index import FileState, IndexedFile
-from auriscope.crossmodal.windows import embed_windows, window_frames
+from auriscope.crossmodal.windows import TOGETHER, embed_windows, window_frames
 from auriscope.errors import AudioFileError, AuriscopeError
 from auriscope.pretrained import list_shipped, load
 from auriscope.signal.files import AudioReader
@@ -29,7 +29,8 @@ from auriscope.verbs.defaults import default_crossmodal
 FloatArray = NDArray[np.float32]
 
 _logger = logging.getLogger(__name__)
-_WINDOWS_AT_ONCE = 32
+# A multiple of what is computed at once, so that windows are those of the whole recording.
+_WINDOWS_AT_ONCE = 4 * TOGETHER
 _SHORTEST_REST = 0.1
 
 
@@ -110,7 +111,6 @@ class SoundReader:
         parts, starts, lengths, silent, num_frames = [], [], [], [], 0
         with AudioReader(path, sample_rate=rate) as reader:
             total = max(1.0, reader.info.duration_seconds * rate)
-            # Whole windows, so that they are those of the whole recording.
             for block in reader.blocks(size * _WINDOWS_AT_ONCE):
                 embedding, begins = embed_windows(model, torch.from_numpy(block).to(model.device))
                 parts.append(embedding.float().cpu().numpy())
