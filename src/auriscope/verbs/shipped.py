@@ -50,7 +50,7 @@ class ShippedModel:
     further sets for the card, of which only the test split is measured. ``gpu`` are changes to the recipe where there
     is a GPU, which wants larger batches; ``separators`` are those whose tracks a quality model is trained on and
     measured with. ``licence`` is that of the weights where the data ask for another than the list's; ``limits`` are
-    what the card warns of. ``eight_bit`` stores the weights in a quarter of the size. A recogniser's figures are those
+    what the card warns of. ``bits`` (4 to 8) stores the weights in so many bits each. A recogniser's figures are those
     with the ``language_model`` at this address.
     """
 
@@ -64,7 +64,7 @@ class ShippedModel:
     gpu: tuple[str, ...] = ()
     separators: tuple[str, ...] = ()
     lower_is_better: bool = False
-    eight_bit: bool = False
+    bits: int | None = None
     language_model: str | None = None
     licence: str | None = None
     limits: tuple[str, ...] = (
@@ -156,7 +156,7 @@ def improve_one(name: str, shipped: ShippedList, minutes: float, place: Place) -
     facts = load_tree(weights)["facts"]
     stage = run / "stages" / f"{int(facts['step']):08d}"
     if not stage.exists():
-        candidate.save_pretrained(stage, half=True, eight_bit=model.eight_bit)
+        candidate.save_pretrained(stage, half=True, bits=model.bits)
     valid = _figures(stage, model, "valid")
     if not _better(valid, folder, model):
         _say(f"{name}: {_told(valid)}; the shipped weights are as good and stay")
@@ -246,7 +246,7 @@ def _ship(
         curve=CURVE,
         limits=model.limits,
     )
-    candidate.save_pretrained(folder, card=card, half=True, eight_bit=model.eight_bit)
+    candidate.save_pretrained(folder, card=card, half=True, bits=model.bits)
     if recipe.task == "speaker":
         calibrate_folder(folder, tuple(model.floors))
     for drawn, kept in (("curves.png", CURVE), ("valid.csv", "curve.csv")):
