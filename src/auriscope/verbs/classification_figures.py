@@ -18,7 +18,7 @@ from auriscope.metrics.classification import classification_rates
 
 Interval = tuple[float | None, float | None, float | None]
 MIXED = "-mixtures"
-"""Behind the name of a set of sounds: every sound with one of another class, both equally loud."""
+"""Ends the name of a set whose sounds are each mixed with one of another class, both equally loud."""
 _BATCH_SIZE = 16
 _IMAGE_BATCH_SIZE = 256
 
