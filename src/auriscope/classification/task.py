@@ -18,13 +18,13 @@ from auriscope.data.labelled import LabelledBatches, LabelledConfig, LabelledSet
 from auriscope.errors import CheckpointError, RecipeError
 from auriscope.nn.masks import length_mask
 from auriscope.pretrained.model import model_class
-from auriscope.signal.features import spec_augment
+from auriscope.signal.features import SpecAugment
 from auriscope.training.recipe import ModelRecipe, Recipe, build_model, parse
 from auriscope.training.task import Batch
 
 
 @dataclass(frozen=True)
-class ClassifierOptions:
+class ClassifierOptions(SpecAugment):
     """What a recipe may say about the loss, and about what is done to a batch before it.
 
     Args:
@@ -32,10 +32,6 @@ class ClassifierOptions:
             from Beta(alpha, alpha) (H. Zhang et al., "mixup", arXiv 1710.09412, section 2); sounds are first made
             equally loud.
         label_smoothing: the share of every target that goes to all classes alike.
-        num_mel_masks: bands of mels that SpecAugment blanks in every sound.
-        max_mel_width: the widest of them, in mels.
-        num_time_masks: stretches of time that it blanks.
-        max_time_width: the longest of them, in frames.
         style_probability: how often a batch of sounds changes styles: of every band of features its mean and deviation
             over time become a mix of the sound's own and another's of the batch (MixStyle, K. Zhou et al., arXiv
             2104.02008, section 2.2, for bands as in F. Schmid et al., DCASE 2022), so that a microphone's or a room's
@@ -163,14 +159,7 @@ class ClassifierTask(nn.Module):
         if options.num_mel_masks == options.num_time_masks == 0:
             return features
         quietest = features.amin((1, 2), keepdim=True)
-        return quietest + spec_augment(
-            features - quietest,
-            frame_lengths,
-            num_mel_masks=options.num_mel_masks,
-            max_mel_width=options.max_mel_width,
-            num_time_masks=options.num_time_masks,
-            max_time_width=options.max_time_width,
-        )
+        return quietest + options.blanked(features - quietest, frame_lengths)
 
 
 def mixed(waveform: Tensor, lengths: Tensor, share: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:

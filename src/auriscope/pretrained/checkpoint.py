@@ -158,11 +158,13 @@ def _rows_in_whole_numbers(tensor: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     largest = rows.abs().amax(1)
     tiny = torch.finfo(torch.float32).tiny
     tried = [(share * largest / most).clamp(min=tiny) for share in (_SHARES if bits < 8 else _SHARES[-1:])]
-    numbers = [(rows / scales[:, None]).round().clamp(-most, most) for scales in tried]
-    errors = [(found * scales[:, None] - rows).square().sum(1) for found, scales in zip(numbers, tried, strict=True)]
-    best, each = torch.stack(errors).argmin(0), torch.arange(len(rows))
-    chosen = torch.stack(numbers)[best, each].to(torch.int8)
-    return chosen.reshape(tensor.shape), torch.stack(tried)[best, each]
+
+    def rounded(scales: Tensor) -> Tensor:
+        return (rows / scales[:, None]).round().clamp(-most, most)
+
+    errors = [(rounded(scales) * scales[:, None] - rows).square().sum(1) for scales in tried]
+    scales = torch.stack(tried)[torch.stack(errors).argmin(0), torch.arange(len(rows))]
+    return rounded(scales).to(torch.int8).reshape(tensor.shape), scales
 
 
 def _packed(numbers: Tensor, bits: int) -> Tensor:

@@ -23,7 +23,7 @@ from auriscope.signal.files import AudioReader
 from auriscope.signal.levels import is_silent
 from auriscope.signal.outputs import printable
 from auriscope.verbs.batch import (
-    Progress,
+    FileResult,
     ProgressCallback,
     StrPath,
     collected,
@@ -31,7 +31,8 @@ from auriscope.verbs.batch import (
     earlier_result,
     expand_inputs,
     folder_aside,
-    result_folders,
+    folders_if_written,
+    reporter,
     source_of,
     write_record,
 )
@@ -68,7 +69,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class ClassifyResult:
+class ClassifyResult(FileResult):
     """What a recording or a picture was taken for.
 
     ``labels`` are the likeliest classes, from the likeliest on; their probabilities are those of all of the recording,
@@ -85,12 +86,6 @@ class ClassifyResult:
     files: tuple[str, ...] = ()
     resumed: bool = False
     error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give what ``--json`` prints: every field, or ``input`` and ``error`` alone."""
-        if self.error is not None:
-            return {"input": self.input, "error": self.error}
-        return {key: value for key, value in dataclasses.asdict(self).items() if key != "error"}
 
 
 def classify(
@@ -142,7 +137,7 @@ def classify(
     classifier, address = _opened(model, device, offline)
     is_sound = isinstance(classifier, SoundClassifier)
     paths = expand_inputs(inputs) if is_sound else expand_pictures(inputs)
-    folders: list[Path | None] = [None] * len(paths) if out is None else [*result_folders(paths, out)]
+    folders = folders_if_written(paths, out)
     settings = None
     if not isinstance(model, Classifier):
         settings = {
@@ -162,11 +157,7 @@ def classify(
             if done is not None:
                 return done
 
-        def report(fraction: float) -> None:
-            if progress is not None:
-                progress(Progress(os.fspath(path), index, len(paths), "classifying", fraction))
-
-        report(0.0)
+        report = reporter(progress, path, index, len(paths), "classifying")
         if isinstance(classifier, SoundClassifier):
             heard = _heard(path, classifier, window_seconds, channel, report)
         else:
@@ -180,9 +171,8 @@ def classify(
         )
         if folder is None:
             return result
-        facts = {key: value for key, value in result.to_dict().items() if key not in {"files", "resumed"}}
         with folder_aside(folder) as aside:
-            write_record(aside / RECORD, {**made, **facts})
+            write_record(aside / RECORD, {**made, **result.facts()})
             if is_sound:
                 _write_table(aside / TABLE, heard, classifier.labels)
                 _write_picture(aside / PICTURE, heard, classifier.labels)
