@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint docs bench shipped leaderboard recognisers
+.PHONY: help install demo test lint docs bench shipped leaderboard recognisers interpreters
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -87,3 +87,13 @@ recognisers: install ## train every recogniser on the same speech (SPOKEN=digits
 	  $(BIN)/auriscope train recipes/recognition/$$system-$(SPOKEN).yaml || exit 1; \
 	done
 	$(BIN)/python benchmarks/asr_systems.py --recipes $(SPOKEN)
+
+# The interpreters of the tables, each of the classifiers that ship.
+INTERPRETERS := piq l2i vibi flint lmac
+trained = $(foreach set,$(1),$(foreach system,$(INTERPRETERS),--interpreter runs/$(system)-$(set)/model))
+interpreters: install ## train every interpreter of the shipped classifiers and print their tables
+	for set in mnist fashion-mnist sound-events; do for system in $(INTERPRETERS); do \
+	  $(BIN)/auriscope train recipes/interpretation/$$system-$$set.yaml || exit 1; \
+	done; done
+	$(BIN)/python benchmarks/interpretation_images.py $(call trained,mnist fashion-mnist)
+	$(BIN)/python benchmarks/interpretation_audio.py $(call trained,sound-events)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
+from auriscope.data.manifest import Entry, write_manifest
+
+EFFECTS = ("hihat", "hyper_reality", "kick", "pool_table", "snare", "tom")
 SONGS = {
     "train": ["Actions - One Minute Smile", "Some Band - Some Song", "Other Band - Other Song"],
     "test": ["Third Band - Third Song"],
@@ -141,3 +144,30 @@ def build_commonvoice(root: Path) -> Path:
             number += 1
         (root / f"{name}.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return root
+
+
+def build_labelled(root: Path, num_kits: int, num_frames: Callable[[int, int], int]) -> None:
+    """Small corpora of labels: ``num_kits`` kits of six sounds, each a tone of its own, and twenty pictures of digits.
+
+    ``num_frames`` gives how long a sound is, by its number and that of the kit.
+    """
+    entries = []
+    for number, label in enumerate(EFFECTS):
+        for kit in range(num_kits):
+            name, size = f"audio/{label}{kit}.wav", num_frames(number, kit)
+            tone = 0.3 * np.sin(2 * np.pi * 400 * (number + 1) * np.arange(size) / 16_000)
+            write(root / "sound_effects" / name, tone[:, None], 16_000)
+            more = {"source_file": f"drum-samples/kit{kit}/{label}.wav"}
+            entries.append(Entry(name, "test", size / 16_000, label=label, more=more))
+    write_manifest(root / "sound_effects" / "manifest.csv", entries)
+    folder = root / "mnist_10k"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    np.savez(folder / "images.npz", images=rng.integers(0, 255, (20, 28, 28), dtype=np.uint8))
+    write_manifest(
+        folder / "manifest.csv",
+        [
+            Entry("images.npz", "test", label=str(number % 10), text=str(number % 10), more={"index": str(number)})
+            for number in range(20)
+        ],
+    )

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from auriscope.classification import CNN, ImageCNN
-from auriscope.classification.task import ClassifierOptions, ClassifierTask, build, mixed
+from auriscope.classification.task import ClassifierOptions, ClassifierTask, build, mixed, restyled
 from auriscope.data.images import ImageSet
 from auriscope.data.labelled import LabelledSet
 from auriscope.errors import RecipeError
@@ -68,6 +68,27 @@ def test_mixing_makes_sounds_equally_loud_first() -> None:
     assert lengths.tolist() == [100, 100, 70]
     # Silence has no loudness to which the other could be brought.
     torch.testing.assert_close(output[2], torch.cat((0.005 * torch.ones(40), torch.zeros(60))))
+
+
+def test_bands_take_each_others_mean_and_deviation_and_frames_behind_the_end_stay_zero() -> None:
+    torch.manual_seed(0)
+    features, lengths = (
+        torch.randn(4, 30, 5) * torch.rand(4, 1, 5) + torch.randn(4, 1, 5),
+        torch.tensor([30, 9, 20, 30]),
+    )
+    valid = torch.arange(30) < lengths[:, None]
+    features = torch.where(valid[..., None], features, 0.0)
+    means = torch.stack([own[:length].mean(0) for own, length in zip(features, lengths, strict=True)])
+    output = restyled(features, lengths)
+    assert (output[~valid] == 0).all()
+    low, high = means.amin(0) - 1e-5, means.amax(0) + 1e-5
+    for own, new, length in zip(features, output, lengths, strict=True):
+        # A mix of means lies between them, and what is left of a band is the sound's own course.
+        assert ((new[:length].mean(0) >= low) & (new[:length].mean(0) <= high)).all()
+        both = torch.stack([own[:length], new[:length]]).movedim(2, 0)
+        courses = (both - both.mean(2, keepdim=True)) / both.std(2, keepdim=True)
+        torch.testing.assert_close(courses[:, 0], courses[:, 1], rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(output, features)
 
 
 @pytest.mark.parametrize("kind", ["sounds", "images"])
@@ -190,6 +211,7 @@ def test_validation_hears_the_beginning_only(sounds: Path) -> None:
         ({"model": ModelRecipe("classification/cmm")}, "there is no model 'classification/cmm'"),
         ({"model": ModelRecipe("classification/cnn", {**SMALL, "labels": ["a", "b"]})}, "leave labels out"),
         ({"task_options": {"mixup_alpha": -1.0}}, "mixup_alpha must be at least 0"),
+        ({"task_options": {"style_probability": 1.5}}, "style_probability must lie in"),
         ({"task_options": {"num_time_masks": -1}}, "must not be negative"),
         ({"task_options": {"select_by": "luck"}}, "select_by"),
         ({"validation": {"max_seconds": 0.0}}, "max_seconds above 0"),

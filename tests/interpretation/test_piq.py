@@ -86,17 +86,20 @@ def test_the_mask_is_to_be_where_the_input_is_loud() -> None:
     assert loud_part(torch.tensor([0.1, 1.0]).reshape(1, 2, 1, 1), 0.35).item() == 1.0
 
 
-def test_of_a_mixture_the_mask_is_to_leave_the_source_its_share(bars_classifier: ImageCNN) -> None:
+@pytest.mark.parametrize("linear", [False, True])
+def test_of_a_mixture_the_mask_is_to_leave_the_source_its_share(bars_classifier: ImageCNN, linear: bool) -> None:
     torch.manual_seed(0)
-    model = PIQ.from_config({**facts(bars_classifier, PIQ.Config), **NET})
+    model = PIQ.from_config({**facts(bars_classifier, PIQ.Config), **NET, "linear": linear})
     test = draw_pictures(2, 3)
     seen = see(bars_classifier, test.x)
     shown: list[Tensor] = []
+    weights: list[Tensor | None] = []
     original = torch.nn.functional.binary_cross_entropy_with_logits
 
-    def caught(logits: Tensor, target: Tensor) -> Tensor:
+    def caught(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         shown.append(target)
-        return original(logits, target)
+        weights.append(weight)
+        return original(logits, target, weight)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("auriscope.interpretation.piq.F.binary_cross_entropy_with_logits", caught)
@@ -105,6 +108,12 @@ def test_of_a_mixture_the_mask_is_to_leave_the_source_its_share(bars_classifier:
         model.losses(mixed, 0)
     assert torch.equal(shown[0], loud_part(test.x, 0.35))
     torch.testing.assert_close(shown[1], 0.5 * loud_part(test.x, 0.35))
+    if not linear:
+        assert weights == [None, None]
+        return
+    # Points count as they are heard.
+    assert weights[0] is not None
+    torch.testing.assert_close(weights[0], test.x / test.x.mean((1, 2, 3), keepdim=True))
 
 
 def test_codes_begin_from_examples(bars_classifier: ImageCNN) -> None:

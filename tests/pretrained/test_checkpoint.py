@@ -194,7 +194,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "config binary": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00\x80"), "not valid JSON"),
     "config nested": (lambda f: (f / "config.json").write_text("[" * 100_000), "not valid JSON"),
     "config a list": (lambda f: (f / "config.json").write_text("[1, 2]"), "JSON object"),
-    "later format": (lambda f: _edit_config(f, format_version=3), "format_version is 3, .* reads 1 to 2"),
+    "later format": (lambda f: _edit_config(f, format_version=4), "format_version is 4, .* reads 1 to 3"),
     "no format": (lambda f: _edit_config(f, format_version="remove"), "format_version is None"),
     "true format": (lambda f: _edit_config(f, format_version=True), "format_version is True"),
     "no architecture": (lambda f: _edit_config(f, architecture="remove"), "'architecture' is missing"),
@@ -274,7 +274,7 @@ def test_a_device_that_does_not_exist(folder: Path, device: str) -> None:
 def test_eight_bits_keep_every_row_within_a_half_step(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = DPRNN.from_config({**DPRNN.Tiny, "bottleneck_channels": 32, "hidden_size": 16}).eval()
-    save_pretrained(model, tmp_path / "small", eight_bit=True)
+    save_pretrained(model, tmp_path / "small", bits=8)
     save_pretrained(model, tmp_path / "half", half=True)
     loaded = load_pretrained(tmp_path / "small")
     stored = safetensors.torch.load_file(tmp_path / "small" / "model.safetensors")
@@ -293,9 +293,51 @@ def test_eight_bits_keep_every_row_within_a_half_step(tmp_path: Path) -> None:
     assert sizes[0] < 0.75 * sizes[1]
 
 
+@pytest.mark.parametrize("bits", [4, 5, 6, 7])
+def test_fewer_bits_are_packed_and_come_back(tmp_path: Path, bits: int) -> None:
+    torch.manual_seed(0)
+    model = DPRNN.from_config({**DPRNN.Tiny, "bottleneck_channels": 33, "hidden_size": 17}).eval()
+    save_pretrained(model, tmp_path / "small", bits=bits)
+    loaded = load_pretrained(tmp_path / "small").state_dict()
+    stored = safetensors.torch.load_file(tmp_path / "small" / "model.safetensors")
+    packed = {name.removesuffix(".packed_shape") for name in stored if name.endswith(".packed_shape")}
+    assert packed
+    for name in packed:
+        tensor, own = model.state_dict()[name], loaded[name]
+        assert stored[name].numel() == -(-tensor.numel() * bits // 8)
+        rows, step = tensor.flatten(1), stored[name + ".row_scales"][:, None]
+        top = 2 ** (bits - 1) - 1
+        nearest = (rows / step).round().clamp(-top, top) * step
+        torch.testing.assert_close(own.flatten(1), nearest)
+        # Never worse than without cutting large values.
+        plain = rows.abs().amax(1, keepdim=True) / top
+        uncut = (rows / plain).round() * plain
+        assert (own.flatten(1) - rows).square().sum() <= (uncut - rows).square().sum() * 1.0001
+    assert json.loads((tmp_path / "small" / "config.json").read_text())["weights_dtype"] == f"int{bits}"
+
+
+@pytest.mark.parametrize("bits", [0, 3, 9])
+def test_other_numbers_of_bits_are_refused(tmp_path: Path, bits: int) -> None:
+    with pytest.raises(ValueError, match="bits must be 4 to 8"):
+        save_pretrained(DPRNN.from_config(DPRNN.Tiny), tmp_path / "model", bits=bits)
+
+
+def test_packed_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
+    model = DPRNN.from_config({**DPRNN.Tiny, "bottleneck_channels": 32, "hidden_size": 16})
+    save_pretrained(model, tmp_path, bits=5)
+
+    def widen(tensors: dict[str, torch.Tensor]) -> None:
+        name = next(name for name in tensors if name.endswith(".packed_shape"))
+        tensors[name] = tensors[name] * 7
+
+    _edit_tensors(tmp_path, widen)
+    with pytest.raises(CheckpointError, match="is not packed as its shape says"):
+        load_pretrained(tmp_path)
+
+
 def test_scales_that_are_not_those_of_the_rows_are_refused(tmp_path: Path) -> None:
     model = DPRNN.from_config({**DPRNN.Tiny, "bottleneck_channels": 32, "hidden_size": 16})
-    save_pretrained(model, tmp_path, eight_bit=True)
+    save_pretrained(model, tmp_path, bits=8)
     ending = ".row_scales"
 
     def shorten(tensors: dict[str, torch.Tensor]) -> None:
@@ -307,7 +349,7 @@ def test_scales_that_are_not_those_of_the_rows_are_refused(tmp_path: Path) -> No
         load_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_checkpoint_of_every_format_loads(number: int) -> None:
     """Files that earlier versions wrote; they never change, and every later version must load them."""
     fixture = FIXTURES / f"format-{number}"

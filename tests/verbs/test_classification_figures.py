@@ -15,7 +15,6 @@ from auriscope.classification import CNN, ImageCNN
 from auriscope.classification.imagecnn import ImageCNNConfig
 from auriscope.cli import app
 from auriscope.data.labelled import LabelledSet
-from auriscope.data.manifest import Entry, write_manifest
 from auriscope.errors import AuriscopeError
 from auriscope.pretrained import load
 from auriscope.verbs.evaluate import evaluate
@@ -27,26 +26,7 @@ EFFECTS = ("hihat", "hyper_reality", "kick", "pool_table", "snare", "tom")
 def corpora(tmp_path: Path, trees: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three kits of six drums, each a tone of its own, and twenty pictures."""
     root = tmp_path / "corpora"
-    entries = []
-    for number, label in enumerate(EFFECTS):
-        for kit in range(3):
-            name = f"audio/{label}{kit}.wav"
-            tone = 0.3 * np.sin(2 * np.pi * 400 * (number + 1) * np.arange(8000 + 100 * kit) / 16_000)
-            trees.write(root / "sound_effects" / name, tone[:, None], 16_000)
-            more = {"source_file": f"drum-samples/kit{kit}/{label}.wav"}
-            entries.append(Entry(name, "test", 0.5, label=label, more=more))
-    write_manifest(root / "sound_effects" / "manifest.csv", entries)
-    folder = root / "mnist_10k"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    np.savez(folder / "images.npz", images=rng.integers(0, 255, (20, 28, 28), dtype=np.uint8))
-    write_manifest(
-        folder / "manifest.csv",
-        [
-            Entry("images.npz", "test", label=str(number % 10), text=str(number % 10), more={"index": str(number)})
-            for number in range(20)
-        ],
-    )
+    trees.build_labelled(root, 3, lambda _, kit: 8000 + 100 * kit)
     monkeypatch.setenv("AURISCOPE_CORPORA", str(root))
     monkeypatch.setenv("AURISCOPE_CACHE", str(tmp_path / "cache"))
     return root

@@ -96,7 +96,7 @@ class Items(EvaluationSet):
 
 @pytest.fixture
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
-    other = types.SimpleNamespace(name="classification/other")
+    other = types.SimpleNamespace(name="elsewhere/other")
     models = {"leaky": Leaky(), "judge": Judge(), "other": other, "alternating": Alternating()}
     monkeypatch.setattr(module, "load", lambda address, offline=None: models[address])
     sets = {"two": Items(), "three": Items(3)}

@@ -8,12 +8,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from auriscope.classification import CNN, ImageCNN
-from auriscope.data.manifest import Entry, write_manifest
 from auriscope.errors import AuriscopeError
 from auriscope.interpretation import METHODS
 from auriscope.interpretation.interpreter import facts
@@ -28,27 +26,7 @@ ROOT = Path(__file__).parents[2]
 def corpora(tmp_path: Path, trees: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two kits of six drums, each a tone of its own and one of them long, and twenty pictures."""
     root = tmp_path / "corpora"
-    entries = []
-    for number, label in enumerate(EFFECTS):
-        for kit in range(2):
-            name = f"audio/{label}{kit}.wav"
-            size = 6 * 16_000 if (number, kit) == (0, 0) else 8000 + 1000 * kit
-            tone = 0.3 * np.sin(2 * np.pi * 400 * (number + 1) * np.arange(size) / 16_000)
-            trees.write(root / "sound_effects" / name, tone[:, None], 16_000)
-            more = {"source_file": f"drum-samples/kit{kit}/{label}.wav"}
-            entries.append(Entry(name, "test", size / 16_000, label=label, more=more))
-    write_manifest(root / "sound_effects" / "manifest.csv", entries)
-    folder = root / "mnist_10k"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    np.savez(folder / "images.npz", images=rng.integers(0, 255, (20, 28, 28), dtype=np.uint8))
-    write_manifest(
-        folder / "manifest.csv",
-        [
-            Entry("images.npz", "test", label=str(number % 10), text=str(number % 10), more={"index": str(number)})
-            for number in range(20)
-        ],
-    )
+    trees.build_labelled(root, 2, lambda number, kit: 6 * 16_000 if (number, kit) == (0, 0) else 8000 + 1000 * kit)
     monkeypatch.setenv("AURISCOPE_CORPORA", str(root))
     monkeypatch.setenv("AURISCOPE_CACHE", str(tmp_path / "cache"))
     return root

@@ -37,7 +37,7 @@ models:
     summary: Babbles.
     figure: attention_ok_percent
     floors: {mini: 90.0}
-    eight_bit: true
+    bits: 8
 licence: CC-BY-4.0
 attributions: {mini: made here}
 """

@@ -18,13 +18,13 @@ from auriscope.data.labelled import LabelledBatches, LabelledConfig, LabelledSet
 from auriscope.errors import CheckpointError, RecipeError
 from auriscope.nn.masks import length_mask
 from auriscope.pretrained.model import model_class
-from auriscope.signal.features import spec_augment
+from auriscope.signal.features import SpecAugment
 from auriscope.training.recipe import ModelRecipe, Recipe, build_model, parse
 from auriscope.training.task import Batch
 
 
 @dataclass(frozen=True)
-class ClassifierOptions:
+class ClassifierOptions(SpecAugment):
     """What a recipe may say about the loss, and about what is done to a batch before it.
 
     Args:
@@ -32,10 +32,10 @@ class ClassifierOptions:
             from Beta(alpha, alpha) (H. Zhang et al., "mixup", arXiv 1710.09412, section 2); sounds are first made
             equally loud.
         label_smoothing: the share of every target that goes to all classes alike.
-        num_mel_masks: bands of mels that SpecAugment blanks in every sound.
-        max_mel_width: the widest of them, in mels.
-        num_time_masks: stretches of time that it blanks.
-        max_time_width: the longest of them, in frames.
+        style_probability: how often a batch of sounds changes styles: of every band of features its mean and deviation
+            over time become a mix of the sound's own and another's of the batch (MixStyle, K. Zhou et al., arXiv
+            2104.02008, section 2.2, for bands as in F. Schmid et al., DCASE 2022), so that a microphone's or a room's
+            colour tells no class. Its shares are drawn from Beta(0.3, 0.3).
         select_by: by what the best weights are chosen: "accuracy", "balanced_accuracy", in which each class of the
             validation set counts as much as the others, or "cross_entropy".
     """
@@ -46,11 +46,14 @@ class ClassifierOptions:
     max_mel_width: int = 8
     num_time_masks: int = 0
     max_time_width: int = 40
+    style_probability: float = 0.0
     select_by: Literal["accuracy", "balanced_accuracy", "cross_entropy"] = "accuracy"
 
     def __post_init__(self) -> None:
         if not self.mixup_alpha >= 0.0 or not 0.0 <= self.label_smoothing < 1.0:
             raise RecipeError("task_options: mixup_alpha must be at least 0, label_smoothing at least 0 and below 1")
+        if not 0.0 <= self.style_probability <= 1.0:
+            raise RecipeError(f"task_options.style_probability must lie in [0, 1], not {self.style_probability}")
         if min(self.num_mel_masks, self.max_mel_width, self.num_time_masks, self.max_time_width) < 0:
             raise RecipeError("task_options: numbers and widths of masks must not be negative")
 
@@ -145,6 +148,8 @@ class ClassifierTask(nn.Module):
         with torch.autocast(waveform.device.type, enabled=False):
             features = model.features(model.spectrogram(waveform, lengths).abs(), known)
         if self.training:
+            if torch.rand(()) < self.options.style_probability:
+                features = restyled(features, frame_lengths)
             features = self._blanked(features, frame_lengths)
         return model.classify_features(features, known)
 
@@ -154,14 +159,7 @@ class ClassifierTask(nn.Module):
         if options.num_mel_masks == options.num_time_masks == 0:
             return features
         quietest = features.amin((1, 2), keepdim=True)
-        return quietest + spec_augment(
-            features - quietest,
-            frame_lengths,
-            num_mel_masks=options.num_mel_masks,
-            max_mel_width=options.max_mel_width,
-            num_time_masks=options.num_time_masks,
-            max_time_width=options.max_time_width,
-        )
+        return quietest + options.blanked(features - quietest, frame_lengths)
 
 
 def mixed(waveform: Tensor, lengths: Tensor, share: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,6 +173,22 @@ def mixed(waveform: Tensor, lengths: Tensor, share: Tensor, partner: Tensor) -> 
     gain = torch.where((level > 0) & (level[partner] > 0), level / level[partner].clamp_min(1e-8), 1.0)
     other = (1.0 - share) * gain
     return share[:, None] * waveform + other[:, None] * waveform[partner], torch.maximum(lengths, lengths[partner])
+
+
+def restyled(features: Tensor, frame_lengths: Tensor) -> Tensor:
+    """Give every band of features (batch, frames, bins) in part the mean and deviation that it has in another sound.
+
+    The statistics are of the valid frames, which the zeros behind them leave as they are.
+    """
+    valid = length_mask(frame_lengths, features.shape[1])[..., None]
+    count = frame_lengths.clamp_min(1)[:, None, None]
+    mean = (features * valid).sum(1, keepdim=True) / count
+    deviation = (((features - mean) * valid).square().sum(1, keepdim=True) / count + 1e-6).sqrt()
+    size = len(features)
+    share = torch.distributions.Beta(0.3, 0.3).sample((size, 1, 1)).to(features.device)
+    partner = torch.randperm(size).to(features.device)
+    new_mean, new_deviation = (share * own + (1.0 - share) * own[partner] for own in (mean, deviation))
+    return torch.where(valid, (features - mean) / deviation * new_deviation + new_mean, 0.0)
 
 
 class Heard:

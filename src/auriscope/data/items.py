@@ -10,6 +10,12 @@ import torch
 from torch import Tensor
 
 
+def evenly_spread(number: int, most: int | None) -> list[int]:
+    """Numbers below ``number``, all of them or ``most`` that are evenly spread."""
+    kept = number if most is None else min(number, most)
+    return [place * number // kept for place in range(kept)]
+
+
 @dataclass(frozen=True)
 class EvaluationItem:
     """One mixture of an evaluation set.

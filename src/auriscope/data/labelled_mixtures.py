@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from auriscope.data.images import ImageSet, as_image
+from auriscope.data.items import evenly_spread
 from auriscope.data.labelled import LabelledSet
 from auriscope.data.render import PEAK_LIMIT, active_rms, looped
 from auriscope.data.transcribed import padded
@@ -92,7 +93,7 @@ class LabelledMixtureSet:
         self._longest = round(max_seconds * sample_rate)
         if len(set(self.sounds.numbers)) < 2:
             raise CorpusError(f"{name}: holds one class only in the split {split}; two are needed for a mixture")
-        self._firsts = _spread(len(self.sounds), num_mixtures)
+        self._firsts = evenly_spread(len(self.sounds), num_mixtures)
 
     def __len__(self) -> int:
         return len(self._firsts)
@@ -171,7 +172,7 @@ class ImageMixtureSet:
             raise CorpusError(f"{case}: holds one class only in the split {split}; two are needed for a mixture")
         self.name, self.split, self.shift = case, split, shift
         self.labels, self.other_labels = self.first.labels, self.second.labels
-        self._firsts = _spread(len(self.first), num_mixtures)
+        self._firsts = evenly_spread(len(self.first), num_mixtures)
 
     def __len__(self) -> int:
         return len(self._firsts)
@@ -210,12 +211,6 @@ class ImageMixtureSet:
 def _sideways(image: torch.Tensor, move: int) -> torch.Tensor:
     """Move images (batch, channels, height, width) to the right by whole pixels, filling up with zeros."""
     return torch.nn.functional.pad(image, (move, -move)) if move else image
-
-
-def _spread(number: int, most: int | None) -> list[int]:
-    """Numbers below ``number``, all of them or ``most`` that are evenly spread."""
-    kept = number if most is None else min(number, most)
-    return [place * number // kept for place in range(kept)]
 
 
 def _uniform(split: str, name: str) -> float:

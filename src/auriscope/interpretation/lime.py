@@ -258,7 +258,7 @@ def fit_linear(
         states: (samples, segments) float64.
         weights: (samples,) float64, not negative.
         scores: (samples,) float64.
-        penalty: "ridge", Σ w (y - Xb)² + alpha Σ b², or "lasso", Σ w (y - Xb)² / (2 Σ w) + alpha Σ |b|.
+        penalty: "ridge", Σ w (y - Xb)² + alpha Σ b², or "lasso", Σ w (y - Xb)² / (2 Σ w) + alpha ‖b‖₁.
         alpha: its strength.
     """
     total = weights.sum()

@@ -32,6 +32,10 @@ class PIQConfig(InterpreterConfig):
     lowest and highest frequency of a classifier whose maps are of mels; without, it is cut, or its last row or column
     repeated, as published. The mask is to be 1 where the input is above ``threshold`` of its maximum. With
     ``binary`` an interpretation is all of what the mask has above a half, and nothing else.
+
+    As published, a mask of sounds is over log(1 + magnitude), and every point counts alike in its cross-entropy. With
+    ``linear`` it is over the magnitude itself, and points count by their magnitude, as they are heard: what is mixed
+    into a sound is then left out as by a ratio mask.
     """
 
     num_classes: int = 50
@@ -47,6 +51,7 @@ class PIQConfig(InterpreterConfig):
     mel_hz: tuple[float, float] | None = None
     threshold: float = 0.35
     binary: bool = False
+    linear: bool = False
     codebook_weight: float = 1.0
     commitment_weight: float = 1.0
 
@@ -137,7 +142,9 @@ class PIQ(TrainedInterpreter, name="interpretation/piq"):
         Of sounds the network's mask multiplies log(1 + x); what comes out is the same mask over x itself.
         """
         logits = self.logits(x, maps, label)[0]
-        return (logits > 0).to(x.dtype) if self.config.binary else self.of_input(logits.sigmoid(), x)
+        if self.config.binary:
+            return (logits > 0).to(x.dtype)
+        return logits.sigmoid() if self.config.linear else self.of_input(logits.sigmoid(), x)
 
     def losses(self, seen: Seen, index: int) -> dict[str, Tensor]:  # noqa: ARG002
         """Cross-entropy of the mask from where the source is loud, and distances of codes and maps (section 2.3).
@@ -146,10 +153,11 @@ class PIQ(TrainedInterpreter, name="interpretation/piq"):
         """
         config = self.config
         logits, adapted, quantised = self.logits(seen.x, seen.maps, seen.label)
-        whole, source = self.readable(seen.x), self.readable(seen.source)
-        share = (source.sum(1, keepdim=True) / whole.sum(1, keepdim=True).clamp_min(1e-8)).clamp(max=1.0)
-        target = loud_part(source, config.threshold) * share
-        mask = F.binary_cross_entropy_with_logits(logits.float(), target)
+        target = loud_part(self.readable(seen.source), config.threshold)
+        whole, source = ((x if config.linear else self.readable(x)).sum(1, keepdim=True) for x in (seen.x, seen.source))
+        target = target * (source / whole.clamp_min(1e-8)).clamp(max=1.0)
+        weight = whole / whole.mean((1, 2, 3), keepdim=True).clamp_min(1e-8) if config.linear else None
+        mask = F.binary_cross_entropy_with_logits(logits.float(), target, weight)
         codebook = F.mse_loss(quantised.codes, adapted.detach())
         commitment = F.mse_loss(adapted, quantised.codes.detach())
         loss = mask + config.codebook_weight * codebook + config.commitment_weight * commitment

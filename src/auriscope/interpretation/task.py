@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from auriscope.data.images import ImageBatches, ImagesConfig, ImageSet, as_image
+from auriscope.data.items import evenly_spread
 from auriscope.data.labelled import LabelledBatches, LabelledConfig, LabelledSet
 from auriscope.data.transcribed import padded
 from auriscope.errors import AuriscopeError, CheckpointError, RecipeError
@@ -187,11 +188,10 @@ class Heard:
         self.entries, self.validation = entries, validation
 
     def __iter__(self) -> Iterator[Batch]:
-        validation, total = self.validation, len(self.entries)
-        number = min(total, validation.max_items or total)
-        chosen = [index * total // number for index in range(number)]
-        for first in range(0, number, validation.batch_size):
-            yield self._batch(chosen[first : first + validation.batch_size])
+        size = self.validation.batch_size
+        chosen = evenly_spread(len(self.entries), self.validation.max_items)
+        for first in range(0, len(chosen), size):
+            yield self._batch(chosen[first : first + size])
 
     def _batch(self, numbers: list[int]) -> Batch:
         entries = self.entries

@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -39,8 +41,12 @@ Module = TypeVar("Module", bound=nn.Module)
 
 _SCALES = ".row_scales"
 """Ending of the names of the tensors by which the rows of others are multiplied."""
+_PACKED = ".packed_shape"
+"""Ending of the names of the tensors that hold the shapes of others, whose values are packed bit by bit."""
 _FEW = 1024
-"""Tensors of fewer values are not worth eight bits."""
+"""Tensors of fewer values are not worth fewer bits."""
+_SHARES = torch.linspace(0.6, 1.0, 17)
+"""Of the largest value of a row: what the largest whole number may stand for, larger values being cut."""
 
 
 def save_pretrained(
@@ -48,33 +54,38 @@ def save_pretrained(
     folder: str | Path,
     card: ModelCard | None = None,
     half: bool = False,
-    eight_bit: bool = False,
+    bits: int | None = None,
 ) -> None:
     """Write a model into ``folder``: configuration, weights, their checksum, and the card when one is given.
 
     Everything is written into a folder aside, flushed to the disk, and renamed into place: a reader finds the old
     checkpoint or the new one. Other files that lie in an existing folder stay. ``half=True`` stores the weights in
     float16, half the size, and loading gives float32 back; a tensor that float16 cannot hold is stored as it is.
-    ``eight_bit=True`` stores matrices and larger tensors as whole numbers from -127 to 127 with a scale for each row, a
-    quarter of the size, and everything else as ``half`` does.
-    Raises ``CheckpointError`` when the folder cannot be written.
+    ``bits``, 4 to 8, stores matrices and larger tensors as whole numbers of so many bits, from -127 to 127 of eight,
+    with a scale for each row, and everything else as ``half`` does: a quarter of the size with eight, less with fewer.
+    Raises ``CheckpointError`` when the folder cannot be written, ``ValueError`` for other ``bits``.
     """
+    if bits not in (None, 4, 5, 6, 7, 8):
+        raise ValueError(f"bits must be 4 to 8, not {bits}")
     folder = Path(folder)
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
-        if eight_bit and tensor.dtype == torch.float32 and tensor.dim() > 1 and tensor.numel() >= _FEW:
-            tensors[name], tensors[name + _SCALES] = _rows_in_eight_bits(tensor.detach().cpu())
+        if bits and tensor.dtype == torch.float32 and tensor.dim() > 1 and tensor.numel() >= _FEW:
+            numbers, tensors[name + _SCALES] = _rows_in_whole_numbers(tensor.detach().cpu(), bits)
+            tensors[name] = numbers if bits == 8 else _packed(numbers, bits)
+            if bits < 8:
+                tensors[name + _PACKED] = torch.tensor(numbers.shape)
         else:
-            tensors[name] = _stored(tensor, half or eight_bit)
+            tensors[name] = _stored(tensor, half or bits is not None)
     weights = safetensors.torch.save(tensors, metadata={"format": "pt"})
     config = {
-        "format_version": FORMAT_VERSION if eight_bit else 1,
+        "format_version": 1 if bits is None else 2 if bits == 8 else FORMAT_VERSION,
         "auriscope_version": auriscope.__version__,
         "architecture": model.name,
         "config": dataclasses.asdict(model.config),
         "sample_rate": getattr(model.config, "sample_rate", None),
         "num_parameters": model.num_parameters,
-        "weights_dtype": "int8" if eight_bit else "float16" if half else "float32",
+        "weights_dtype": f"int{bits}" if bits else "float16" if half else "float32",
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     contents = {WEIGHTS_NAME: weights, CONFIG_NAME: (_readable(config) + "\n").encode()}
@@ -137,21 +148,59 @@ def _readable(value: Any, margin: str = "") -> str:
     return "{\n" + ",\n".join(fields) + f"\n{margin}}}"
 
 
-def _rows_in_eight_bits(tensor: Tensor) -> tuple[Tensor, Tensor]:
-    """Whole numbers in the tensor's shape, and the scale (rows,) of each of its rows."""
-    rows = tensor.flatten(1)
-    scales = (rows.abs().amax(1) / 127.0).clamp(min=torch.finfo(torch.float32).tiny)
-    return (rows / scales[:, None]).round().to(torch.int8).reshape(tensor.shape), scales
+def _rows_in_whole_numbers(tensor: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """Whole numbers (int8) in the tensor's shape, and the scale (rows,) of each of its rows.
+
+    With eight bits the largest value of a row is the largest number. With fewer, each row takes the scale of those that
+    are tried that leaves the smallest squared error, the largest values being cut.
+    """
+    rows, most = tensor.flatten(1), 2 ** (bits - 1) - 1
+    largest = rows.abs().amax(1)
+    tiny = torch.finfo(torch.float32).tiny
+    tried = [(share * largest / most).clamp(min=tiny) for share in (_SHARES if bits < 8 else _SHARES[-1:])]
+
+    def rounded(scales: Tensor) -> Tensor:
+        return (rows / scales[:, None]).round().clamp(-most, most)
+
+    errors = [(rounded(scales) * scales[:, None] - rows).square().sum(1) for scales in tried]
+    scales = torch.stack(tried)[torch.stack(errors).argmin(0), torch.arange(len(rows))]
+    return rounded(scales).to(torch.int8).reshape(tensor.shape), scales
+
+
+def _packed(numbers: Tensor, bits: int) -> Tensor:
+    """Bytes (uint8) that hold the lowest ``bits`` of every number one behind another, lowest first."""
+    values = numbers.flatten().numpy().view(np.uint8)
+    return torch.from_numpy(np.packbits((values[:, None] >> np.arange(bits, dtype=np.uint8)) & 1, bitorder="little"))
+
+
+def _unpacked(stored: Tensor, shape: Tensor, path: Path, name: str) -> Tensor:
+    """The numbers that :func:`_packed` packed, as float32 of their shape; how many bits they have the size tells."""
+    sizes = [int(size) for size in shape.flatten().tolist()]
+    count = math.prod(sizes) if min(sizes, default=0) > 0 else 0
+    bits = 8 * stored.numel() // count if count else 0
+    if stored.dtype != torch.uint8 or bits not in (4, 5, 6, 7) or stored.numel() != -(-count * bits // 8):
+        raise CheckpointError(f"{path}: {name!r} is not packed as its shape says; copy or download it again")
+    each = np.unpackbits(stored.numpy(), count=count * bits, bitorder="little").reshape(count, bits)
+    # The highest bit tells negative numbers, as in all whole numbers of processors.
+    weights = np.array([*(2**place for place in range(bits - 1)), -(2 ** (bits - 1))], dtype=np.float32)
+    return torch.from_numpy(each @ weights).reshape(sizes)
 
 
 def _in_full(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, those in eight bits multiplied by the scales of their rows."""
-    found = {name: tensor for name, tensor in tensors.items() if not name.endswith(_SCALES)}
-    for name in tensors.keys() - found.keys():
-        scales, stored = tensors[name], found.get(name.removesuffix(_SCALES))
+    """The tensors of a file, those in whole numbers unpacked and multiplied by the scales of their rows."""
+    found = {name: tensor for name, tensor in tensors.items() if not name.endswith((_SCALES, _PACKED))}
+    for name, shape in tensors.items():
+        own = name.removesuffix(_PACKED)
+        if own != name and own in found:
+            found[own] = _unpacked(found[own], shape, path, own)
+    for name, scales in tensors.items():
+        own = name.removesuffix(_SCALES)
+        if own == name:
+            continue
+        stored = found.get(own)
         if stored is None or stored.dim() < 2 or scales.shape != stored.shape[:1]:
             raise CheckpointError(f"{path}: {name!r} are no scales of its rows; copy or download it again")
-        found[name.removesuffix(_SCALES)] = stored.float() * scales.reshape(-1, *[1] * (stored.dim() - 1))
+        found[own] = stored.float() * scales.reshape(-1, *[1] * (stored.dim() - 1))
     return found
 
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from auriscope.errors import CheckpointError
 
-FORMAT_VERSION = 2
-"""Of what is written with weights in eight bits; without, it is still 1, which every version reads."""
-"""The layout that this version writes; files of every earlier one are read."""
+FORMAT_VERSION = 3
+"""The layout of weights in fewer than eight bits, the newest that is read; eight bits are 2, and all else is 1."""
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"

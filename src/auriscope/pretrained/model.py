@@ -79,11 +79,11 @@ class Model(nn.Module):
         """Where the parameters are, or what was fitted."""
         return next(itertools.chain(self.parameters(), self.buffers())).device
 
-    def save_pretrained(self, folder: Any, *, card: Any = None, half: bool = False, eight_bit: bool = False) -> None:
+    def save_pretrained(self, folder: Any, *, card: Any = None, half: bool = False, bits: int | None = None) -> None:
         """Write ``config.json``, ``model.safetensors`` and ``README.md`` (the card) into ``folder``."""
         from auriscope.pretrained.checkpoint import save_pretrained
 
-        save_pretrained(self, folder, card=card, half=half, eight_bit=eight_bit)
+        save_pretrained(self, folder, card=card, half=half, bits=bits)
 
 
 def config_from_values(config_class: type[Any], values: dict[str, Any], name: str) -> Any:

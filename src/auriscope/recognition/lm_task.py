@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from auriscope.data.items import evenly_spread
 from auriscope.data.texts import TextBatches, TextConfig, fixed_batches, split_texts
 from auriscope.errors import RecipeError
 from auriscope.recognition.language_model import LanguageModel, pad_tokens
@@ -60,7 +61,6 @@ def build(recipe: Recipe, model: LanguageModel) -> tuple[LanguageModelTask, Text
         raise RecipeError(f"task_options: language models have none, but there is {next(iter(recipe.task_options))!r}")
     data = parse(TextConfig, recipe.data, "data")
     options = parse(TextValidation, recipe.validation, "validation")
-    texts = split_texts(data, "valid")
-    if options.max_items is not None and options.max_items < len(texts):
-        texts = [texts[place * len(texts) // options.max_items] for place in range(options.max_items)]
+    every = split_texts(data, "valid")
+    texts = [every[place] for place in evenly_spread(len(every), options.max_items)]
     return LanguageModelTask(model), TextBatches(data, seed=recipe.seed), fixed_batches(texts, options.batch_characters)

@@ -19,22 +19,18 @@ from auriscope.recognition.greedy import transcripts
 from auriscope.recognition.language_model import LanguageModel, pad_tokens
 from auriscope.recognition.lm_task import LanguageModelTask
 from auriscope.recognition.recognizer import Recognizer
-from auriscope.signal.features import spec_augment
+from auriscope.signal.features import SpecAugment
 from auriscope.training.recipe import Recipe, build_model, parse
 from auriscope.training.task import Batch
 
 
 @dataclass(frozen=True)
-class RecognitionOptions:
-    """What a recipe may say about the loss.
+class RecognitionOptions(SpecAugment):
+    """What a recipe may say about the loss, and about what is blanked in every utterance.
 
     Args:
         ctc_weight: of CTC beside the decoder, in models that have both.
         label_smoothing: of the decoder's cross-entropy.
-        num_mel_masks: bands of mels that SpecAugment blanks in every utterance.
-        max_mel_width: the widest of them, in mels.
-        num_time_masks: stretches of time that it blanks.
-        max_time_width: the longest of them, in frames of the features.
     """
 
     ctc_weight: float = 0.3
@@ -79,14 +75,7 @@ class RecognitionTask(nn.Module):
         with torch.autocast(waveform.device.type, enabled=False):
             features, frame_lengths = model.features(waveform, batch["lengths"])
         if self.training and not batch.get("plain") and features.shape[-1] > 1:
-            features = spec_augment(
-                features,
-                frame_lengths,
-                num_mel_masks=options.num_mel_masks,
-                max_mel_width=options.max_mel_width,
-                num_time_masks=options.num_time_masks,
-                max_time_width=options.max_time_width,
-            )
+            features = options.blanked(features, frame_lengths)
         encoded = model.encode_features(features, frame_lengths)
         tokens, token_lengths = pad_tokens(model.tokenizer.encode(text) for text in batch["text"])
         return model.losses(

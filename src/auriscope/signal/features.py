@@ -371,6 +371,34 @@ def spec_augment(
     return features * keep
 
 
+@dataclass(frozen=True)
+class SpecAugment:
+    """What a recipe may say of :func:`spec_augment`: base of the options of tasks that blank features in training.
+
+    Args:
+        num_mel_masks: bands of mels that are blanked in every recording.
+        max_mel_width: the widest of them, in mels.
+        num_time_masks: stretches of time that are blanked.
+        max_time_width: the longest of them, in frames of the features.
+    """
+
+    num_mel_masks: int = 2
+    max_mel_width: int = 20
+    num_time_masks: int = 2
+    max_time_width: int = 40
+
+    def blanked(self, features: Tensor, frame_lengths: Tensor) -> Tensor:
+        """Blank features (batch, frames, num_mels), of which so many frames are valid, with zeros."""
+        return spec_augment(
+            features,
+            frame_lengths,
+            num_mel_masks=self.num_mel_masks,
+            max_mel_width=self.max_mel_width,
+            num_time_masks=self.num_time_masks,
+            max_time_width=self.max_time_width,
+        )
+
+
 def masked(waveform: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
     """Give waveforms (batch, time) with zeros behind the ends, at least a sample long, and their lengths (batch,)."""
     batch, time = waveform.shape

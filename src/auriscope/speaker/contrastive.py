@@ -14,23 +14,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from auriscope.errors import RecipeError
+from auriscope.signal.features import SpecAugment
 from auriscope.speaker.embedder import Embedder
 from auriscope.speaker.verifying import VerifyingTask
 from auriscope.training.task import Batch
 
 
 @dataclass(frozen=True)
-class ContrastiveOptions:
-    """What a recipe may say about the loss.
+class ContrastiveOptions(SpecAugment):
+    """What a recipe may say about the loss, and about what is blanked in every crop.
 
     Args:
         objective: "contrastive", by which a recipe asks for it.
         temperature: by which cosines are divided.
         projection_dim: length of the vectors that are compared.
-        num_mel_masks: bands of mels that SpecAugment blanks in every crop.
-        max_mel_width: the widest of them, in mels.
-        num_time_masks: stretches of time that it blanks.
-        max_time_width: the longest of them, in frames of the features.
     """
 
     objective: str = "contrastive"

@@ -12,6 +12,7 @@ from torch import Tensor
 from auriscope.data.cries import CriesBatches, CriesConfig
 from auriscope.data.voices import HALVES, VoicesBatches, VoicesConfig, trials
 from auriscope.errors import RecipeError
+from auriscope.signal.features import SpecAugment
 from auriscope.speaker.contrastive import ContrastiveOptions, ContrastiveTask
 from auriscope.speaker.embedder import Embedder
 from auriscope.speaker.losses import AAMSoftmax
@@ -21,18 +22,14 @@ from auriscope.training.task import Batch
 
 
 @dataclass(frozen=True)
-class SpeakerOptions:
-    """What a recipe may say about the loss.
+class SpeakerOptions(SpecAugment):
+    """What a recipe may say about the loss, and about what is blanked in every crop.
 
     Args:
         margin: of the angles, in radians (:class:`~auriscope.speaker.losses.AAMSoftmax`).
         margin_start_batches: batches before there is a margin.
         margin_warmup_batches: batches within which it then grows to the whole.
         scale: of the cosines.
-        num_mel_masks: bands of mels that SpecAugment blanks in every crop.
-        max_mel_width: the widest of them, in mels.
-        num_time_masks: stretches of time that it blanks.
-        max_time_width: the longest of them, in frames of the features.
     """
 
     margin: float = 0.2

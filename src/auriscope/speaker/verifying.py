@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from auriscope.signal.features import spec_augment
+from auriscope.signal.features import SpecAugment
 from auriscope.speaker.embedder import Embedder
 from auriscope.speaker.scoring import trial_metrics
 from auriscope.training.task import Batch
-
-
-class Masks(Protocol):
-    """How much SpecAugment blanks in every crop: bands of mels, and stretches of frames."""
-
-    @property
-    def num_mel_masks(self) -> int: ...  # noqa: D102
-    @property
-    def max_mel_width(self) -> int: ...  # noqa: D102
-    @property
-    def num_time_masks(self) -> int: ...  # noqa: D102
-    @property
-    def max_time_width(self) -> int: ...  # noqa: D102
 
 
 class VerifyingTask(nn.Module):
@@ -41,21 +27,14 @@ class VerifyingTask(nn.Module):
         """One phase, over all parameters."""
         return {"main": self.parameters()}
 
-    def embed(self, batch: Batch, masks: Masks) -> Tensor:
+    def embed(self, batch: Batch, masks: SpecAugment) -> Tensor:
         """Embeddings (batch, dim) of a batch's crops, of which SpecAugment blanks a part in training."""
         waveform = batch["waveform"]
         # Powers and their logarithms lose what a network needs of them in sixteen bits.
         with torch.autocast(waveform.device.type, enabled=False):
             features, frame_lengths = self.model.features(waveform, batch["lengths"])
         if self.training:
-            features = spec_augment(
-                features,
-                frame_lengths,
-                num_mel_masks=masks.num_mel_masks,
-                max_mel_width=masks.max_mel_width,
-                num_time_masks=masks.num_time_masks,
-                max_time_width=masks.max_time_width,
-            )
+            features = masks.blanked(features, frame_lengths)
         return self.model.encode_features(features, frame_lengths)
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:

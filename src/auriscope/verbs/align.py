@@ -26,6 +26,7 @@ from auriscope.signal.files import AudioReader
 from auriscope.signal.outputs import printable, reason
 from auriscope.text.tokenizer import Tokenizer
 from auriscope.verbs.batch import (
+    FileResult,
     Progress,
     ProgressCallback,
     StrPath,
@@ -51,7 +52,7 @@ _LONGEST_NAME = 4096
 
 
 @dataclass(frozen=True)
-class AlignResult:
+class AlignResult(FileResult):
     """When the words of one recording were said.
 
     ``words`` are spelt as in the text, in its order; ``files`` are what was written. Where ``error`` is not None it
@@ -66,12 +67,6 @@ class AlignResult:
     files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give what ``--json`` prints: every field, or ``input`` and ``error`` alone."""
-        if self.error is not None:
-            return {"input": self.input, "error": self.error}
-        return {key: value for key, value in dataclasses.asdict(self).items() if key != "error"}
 
 
 def align(

@@ -8,6 +8,7 @@ verbs for one input stand together.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -51,6 +52,37 @@ class Progress:
 
 
 ProgressCallback = Callable[[Progress], None]
+
+
+class FileResult:
+    """Base of the dataclasses that say what a verb made of one file, or in one line why there is nothing."""
+
+    input: str
+    error: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what ``--json`` prints: every field, or ``input`` and ``error`` alone."""
+        if self.error is not None:
+            return {"input": self.input, "error": self.error}
+        fields: dict[str, Any] = dataclasses.asdict(self)  # type: ignore[call-overload]  # of dataclasses only
+        return {key: value for key, value in fields.items() if key != "error"}
+
+    def facts(self) -> dict[str, Any]:
+        """Give what a record keeps of the result: all but where it was written, and whether it was found there."""
+        return {key: value for key, value in self.to_dict().items() if key not in {"files", "resumed"}}
+
+
+def reporter(
+    progress: ProgressCallback | None, path: Path, index: int, num_inputs: int, stage: str
+) -> Callable[[float], None]:
+    """Make what tells ``progress``, if there is any, which share (0 to 1) of one file is done; it tells 0 at once."""
+
+    def report(fraction: float) -> None:
+        if progress is not None:
+            progress(Progress(os.fspath(path), index, num_inputs, stage, fraction))
+
+    report(0.0)
+    return report
 
 
 def expand_inputs(inputs: StrPath | Iterable[StrPath]) -> list[Path]:
@@ -105,6 +137,11 @@ def result_folders(inputs: Sequence[Path], out: StrPath) -> list[Path]:
         taken[key] = owner
         folders.append(parent / name)
     return folders
+
+
+def folders_if_written(inputs: Sequence[Path], out: StrPath | None) -> Sequence[Path | None]:
+    """Choose the folders as :func:`result_folders` does, or None for each input where nothing is to be written."""
+    return [None] * len(inputs) if out is None else result_folders(inputs, out)
 
 
 def read_record(folder: Path, name: str) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from auriscope.metrics.opinion import Estimate
 
 Interval = tuple[float | None, float | None, float | None]
 MIXED = "-mixtures"
-"""Behind the name of a set of sounds: every sound with one of another class, both equally loud."""
+"""Ends the name of a set whose sounds are each mixed with one of another class, both equally loud."""
 BATCH_SIZE = 16
 """Sounds in a batch."""
 _IMAGE_BATCH_SIZE = 256

@@ -25,7 +25,7 @@ from auriscope.signal.files import AudioReader
 from auriscope.signal.levels import is_silent
 from auriscope.signal.outputs import printable
 from auriscope.verbs.batch import (
-    Progress,
+    FileResult,
     ProgressCallback,
     StrPath,
     collected,
@@ -33,7 +33,8 @@ from auriscope.verbs.batch import (
     earlier_result,
     expand_inputs,
     folder_aside,
-    result_folders,
+    folders_if_written,
+    reporter,
     source_of,
     write_record,
 )
@@ -71,7 +72,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class ClassifyResult:
+class ClassifyResult(FileResult):
     """What a recording or a picture was taken for.
 
     ``labels`` are the likeliest classes, from the likeliest on; their probabilities are those of all of the recording,
@@ -88,12 +89,6 @@ class ClassifyResult:
     files: tuple[str, ...] = ()
     resumed: bool = False
     error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give what ``--json`` prints: every field, or ``input`` and ``error`` alone."""
-        if self.error is not None:
-            return {"input": self.input, "error": self.error}
-        return {key: value for key, value in dataclasses.asdict(self).items() if key != "error"}
 
 
 def classify(
@@ -156,7 +151,7 @@ def classify(
         heard_at_once = isinstance(classifier, ZeroShotClassifier)
         window_seconds = float(classifier.config.window_seconds) if heard_at_once else WINDOW_SECONDS
     paths = expand_inputs(inputs) if is_sound else expand_pictures(inputs)
-    folders: list[Path | None] = [None] * len(paths) if out is None else [*result_folders(paths, out)]
+    folders = folders_if_written(paths, out)
     settings = None
     if model is None or isinstance(model, str | os.PathLike):
         settings = {
@@ -178,11 +173,7 @@ def classify(
             if done is not None:
                 return done
 
-        def report(fraction: float) -> None:
-            if progress is not None:
-                progress(Progress(os.fspath(path), index, len(paths), "classifying", fraction))
-
-        report(0.0)
+        report = reporter(progress, path, index, len(paths), "classifying")
         if isinstance(classifier, SoundClassifier | ZeroShotClassifier):
             heard = _heard(path, classifier, window_seconds, channel, report)
         else:
@@ -196,9 +187,8 @@ def classify(
         )
         if folder is None:
             return result
-        facts = {key: value for key, value in result.to_dict().items() if key not in {"files", "resumed"}}
         with folder_aside(folder) as aside:
-            write_record(aside / RECORD, {**made, **facts})
+            write_record(aside / RECORD, {**made, **result.facts()})
             if is_sound:
                 _write_table(aside / TABLE, heard, classifier.labels)
                 _write_picture(aside / PICTURE, heard, classifier.labels)

@@ -92,12 +92,7 @@ def default_embedder() -> str:
 
     Raises ``AuriscopeError`` when none is shipped.
     """
-    if _is_shipped(DEFAULT_EMBEDDER):
-        return DEFAULT_EMBEDDER
-    raise AuriscopeError(
-        "no speaker model is installed; name one as the model: the folder of one that was trained, or "
-        f"{PUBLISHED_EMBEDDER}"
-    )
+    return _shipped_or(DEFAULT_EMBEDDER, "speaker model", PUBLISHED_EMBEDDER)
 
 
 def default_classifier() -> str:
@@ -105,11 +100,15 @@ def default_classifier() -> str:
 
     Raises ``AuriscopeError`` when none is shipped.
     """
-    if _is_shipped(DEFAULT_CLASSIFIER):
-        return DEFAULT_CLASSIFIER
+    return _shipped_or(DEFAULT_CLASSIFIER, "classifier of sound events", PUBLISHED_CLASSIFIER)
+
+
+def _shipped_or(address: str, what: str, published: str) -> str:
+    """Give an address if a model of it ships; else raise an error that names a published one."""
+    if _is_shipped(address):
+        return address
     raise AuriscopeError(
-        "no classifier of sound events is installed; name one as the model: the folder of one that was trained, or "
-        f"{PUBLISHED_CLASSIFIER}"
+        f"no {what} is installed; name one as the model: the folder of one that was trained, or {published}"
     )
 
 

@@ -21,7 +21,7 @@ from auriscope.signal.turns import SpeakerTurn
 from auriscope.speaker.diarization import DiarizationConfig
 from auriscope.speaker.embedder import Embedder
 from auriscope.verbs.batch import (
-    Progress,
+    FileResult,
     ProgressCallback,
     StrPath,
     collected,
@@ -29,7 +29,8 @@ from auriscope.verbs.batch import (
     earlier_result,
     expand_inputs,
     folder_aside,
-    result_folders,
+    folders_if_written,
+    reporter,
     source_of,
     write_record,
 )
@@ -47,7 +48,7 @@ _FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
-class DiarizeResult:
+class DiarizeResult(FileResult):
     """Who speaks when in one recording.
 
     ``turns`` are in order of time, speakers named ``speaker1`` and so on in order of appearance; turns of two who speak
@@ -137,15 +138,11 @@ def diarize(
         raise AuriscopeError(f"speakers must be at least 1, or auto, not {speakers}")
     paths = expand_inputs(inputs)
     truth = None if reference is None else read_rttm(reference)
-    folders: Sequence[Path | None] = [None] * len(paths) if out is None else result_folders(paths, out)
+    folders = folders_if_written(paths, out)
     job = _Job(model, separator, speakers, config, channel, device, offline)
 
     def work(path: Path, index: int) -> DiarizeResult:
-        def report(fraction: float) -> None:
-            if progress is not None:
-                progress(Progress(os.fspath(path), index, len(paths), "diarizing", fraction))
-
-        report(0.0)
+        report = reporter(progress, path, index, len(paths), "diarizing")
         result = job.run(path, folders[index], force, report)
         if truth is not None:
             turns = _true_turns(truth, path, reference)
@@ -215,10 +212,9 @@ class _Job:
         )
         if folder is None:
             return result
-        facts = {key: value for key, value in result.to_dict().items() if key not in {"files", "resumed"}}
         with folder_aside(folder) as aside:
             write_rttm(aside / RTTM, {path.stem: result.turns})
-            write_record(aside / RECORD, {**made, **facts})
+            write_record(aside / RECORD, {**made, **result.facts()})
         return dataclasses.replace(result, files=tuple(os.fspath(folder / name) for name in _FILES))
 
 

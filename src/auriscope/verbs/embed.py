@@ -11,7 +11,7 @@ from typing import Any
 
 from auriscope.speaker.embedder import Embedder
 from auriscope.verbs.batch import (
-    Progress,
+    FileResult,
     ProgressCallback,
     StrPath,
     collected,
@@ -19,7 +19,8 @@ from auriscope.verbs.batch import (
     earlier_result,
     expand_inputs,
     folder_aside,
-    result_folders,
+    folders_if_written,
+    reporter,
     source_of,
     write_record,
 )
@@ -32,7 +33,7 @@ _FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
-class EmbedResult:
+class EmbedResult(FileResult):
     """The voice in one recording.
 
     ``embedding`` (dim,) is of unit length: the product of two is the cosine, the score of two recordings. ``files`` are
@@ -48,12 +49,6 @@ class EmbedResult:
     warnings: tuple[str, ...] = ()
     resumed: bool = False
     error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give what ``--json`` prints: every field, or ``input`` and ``error`` alone."""
-        if self.error is not None:
-            return {"input": self.input, "error": self.error}
-        return {key: value for key, value in dataclasses.asdict(self).items() if key != "error"}
 
 
 def embed(
@@ -93,7 +88,7 @@ def embed(
             an input folder holds no audio.
     """
     paths = expand_inputs(inputs)
-    folders: list[Path | None] = [None] * len(paths) if out is None else [*result_folders(paths, out)]
+    folders = folders_if_written(paths, out)
     reader = VoiceReader(model, channel=channel, device=device, offline=offline)
     settings = (
         None if reader.nameless else {"model": reader.address, "weights": reader.weights_sha256, "channel": channel}
@@ -107,11 +102,7 @@ def embed(
             if done is not None:
                 return done
 
-        def report(fraction: float) -> None:
-            if progress is not None:
-                progress(Progress(os.fspath(path), index, len(paths), "embedding", fraction))
-
-        report(0.0)
+        report = reporter(progress, path, index, len(paths), "embedding")
         voice = reader.read(path, report)
         result = EmbedResult(
             os.fspath(path),
@@ -122,9 +113,8 @@ def embed(
         )
         if folder is None:
             return result
-        facts = {key: value for key, value in result.to_dict().items() if key not in {"files", "resumed"}}
         with folder_aside(folder) as aside:
-            write_record(aside / RECORD, {**made, **facts})
+            write_record(aside / RECORD, {**made, **result.facts()})
         return dataclasses.replace(result, files=(os.fspath(folder / RECORD),))
 
     return collected(each(paths, work, lambda path, line: EmbedResult(os.fspath(path), error=line)), on_result)

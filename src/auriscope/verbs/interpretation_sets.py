@@ -10,6 +10,7 @@ from torch import Tensor
 
 from auriscope.classification import ImageClassifier, SoundClassifier
 from auriscope.data.images import ImageSet
+from auriscope.data.items import evenly_spread
 from auriscope.data.labelled import LabelledSet
 from auriscope.data.labelled_mixtures import IMAGE_CASES, ImageMixtureSet, LabelledMixtureSet
 from auriscope.verbs.classification_figures import MIXED, known_columns
@@ -65,7 +66,7 @@ class Examples:
         rate = int(self.classifier.config.sample_rate)
         found = LabelledSet(self.name, self.split, sample_rate=rate)
         known_columns(self.classifier, found.labels, self.name)
-        for number in self._chosen(len(found)):
+        for number in evenly_spread(len(found), self.items or None):
             sound = found[number]
             waveform = torch.from_numpy(sound.waveform[: round(MAX_SECONDS * rate)])[None]
             yield Example(waveform.to(self.classifier.device), (sound.id,))
@@ -87,7 +88,7 @@ class Examples:
     def _images(self) -> Iterator[Example]:
         found = ImageSet(self.name, self.split)
         known_columns(self.classifier, found.labels, self.name)
-        chosen, first = set(self._chosen(len(found))), 0
+        chosen, first = set(evenly_spread(len(found), self.items or None)), 0
         for batch in found.batches(_BATCH_SIZE):
             places = [place for place in range(len(batch["id"])) if first + place in chosen]
             first += len(batch["id"])
@@ -108,8 +109,3 @@ class Examples:
         device = self.classifier.device
         label = labels[:, 0].to(device) if self.asked else None
         return Example(mixture.to(device), tuple(ids), label, sources, labels)
-
-    def _chosen(self, number: int) -> list[int]:
-        """The numbers of the items, evenly spread."""
-        kept = min(number, self.items or number)
-        return [place * number // kept for place in range(kept)]

@@ -24,7 +24,7 @@ from auriscope.synthesis.speaking import SpeakConfig
 from auriscope.synthesis.synthesizer import Synthesizer
 from auriscope.synthesis.vocoder import Vocoder
 from auriscope.synthesis.watermark import Detection, Marker, detect
-from auriscope.verbs.batch import StrPath
+from auriscope.verbs.batch import FileResult, StrPath
 from auriscope.verbs.sayer import Sayer, SayerSettings
 
 FloatArray = NDArray[np.float32]
@@ -82,7 +82,7 @@ class SayResult:
 
 
 @dataclass(frozen=True)
-class MarkResult:
+class MarkResult(FileResult):
     """Whether a recording says of itself that it is synthetic.
 
     ``watermark_score`` is in standard deviations of chance (:mod:`auriscope.synthesis.watermark`), ``watermark``
@@ -96,12 +96,6 @@ class MarkResult:
     watermark_score: float = 0.0
     metadata: dict[str, Any] | None = None
     error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give what ``--json`` prints: every field, or ``input`` and ``error`` alone."""
-        if self.error is not None:
-            return {"input": self.input, "error": self.error}
-        return {key: value for key, value in dataclasses.asdict(self).items() if key != "error"}
 
 
 def say(

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 
 from auriscope.data.captioned import CAPTION_SETS, CaptionedConfig
 from auriscope.data.images import IMAGE_SETS, ImagesConfig
@@ -51,7 +52,7 @@ class ShippedModel:
     further sets for the card, of which only the test split is measured. ``gpu`` are changes to the recipe where there
     is a GPU, which wants larger batches; ``separators`` are those whose tracks a quality model is trained on and
     measured with. ``licence`` is that of the weights where the data ask for another than the list's; ``limits`` are
-    what the card warns of. ``eight_bit`` stores the weights in a quarter of the size. A recogniser's figures are those
+    what the card warns of. ``bits`` (4 to 8) stores the weights in so many bits each. A recogniser's figures are those
     with the ``language_model`` at this address.
     """
 
@@ -65,7 +66,7 @@ class ShippedModel:
     gpu: tuple[str, ...] = ()
     separators: tuple[str, ...] = ()
     lower_is_better: bool = False
-    eight_bit: bool = False
+    bits: int | None = None
     language_model: str | None = None
     licence: str | None = None
     limits: tuple[str, ...] = (
@@ -157,7 +158,7 @@ def improve_one(name: str, shipped: ShippedList, minutes: float, place: Place) -
     facts = load_tree(weights)["facts"]
     stage = run / "stages" / f"{int(facts['step']):08d}"
     if not stage.exists():
-        candidate.save_pretrained(stage, half=True, eight_bit=model.eight_bit)
+        candidate.save_pretrained(stage, half=True, bits=model.bits)
     valid = _figures(stage, model, "valid")
     if not _better(valid, folder, model):
         _say(f"{name}: {_told(valid)}; the shipped weights are as good and stay")
@@ -247,12 +248,15 @@ def _ship(
         curve=CURVE,
         limits=model.limits,
     )
-    candidate.save_pretrained(folder, card=card, half=True, eight_bit=model.eight_bit)
+    candidate.save_pretrained(folder, card=card, half=True, bits=model.bits)
     if recipe.task == "speaker":
         calibrate_folder(folder, tuple(model.floors))
-    for drawn, kept in (("curves.png", CURVE), ("valid.csv", "curve.csv")):
-        if (run / drawn).exists():
-            shutil.copyfile(run / drawn, folder / kept)
+    if (run / "valid.csv").exists():
+        shutil.copyfile(run / "valid.csv", folder / "curve.csv")
+    if (run / "curves.png").exists():
+        # A palette of few colours loses nothing that is seen of lines, and a fifth of the bytes are left.
+        with Image.open(run / "curves.png") as drawn:
+            drawn.convert("RGB").quantize(96).save(folder / CURVE, optimize=True)
 
 
 def _command(path: Path, run: Path) -> str:

@@ -24,6 +24,7 @@ from auriscope.separation.precision import with_precision
 from auriscope.signal.files import AudioReader, AudioWriter
 from auriscope.signal.levels import LevelMeter
 from auriscope.verbs.batch import (
+    FileResult,
     Progress,
     ProgressCallback,
     StrPath,
@@ -54,7 +55,7 @@ Named = tuple[str, Separator]
 
 
 @dataclass(frozen=True)
-class TrackResult:
+class TrackResult(FileResult):
     """What a verb made of one recording.
 
     ``input`` is the path as given, ``model`` the address of the model (None where there was nothing to do), ``tracks``
@@ -70,12 +71,6 @@ class TrackResult:
     warnings: tuple[str, ...] = ()
     resumed: bool = False
     error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give what ``--json`` prints: every field, or ``input`` and ``error`` alone."""
-        if self.error is not None:
-            return {"input": self.input, "error": self.error}
-        return {key: value for key, value in dataclasses.asdict(self).items() if key != "error"}
 
 
 Result = TypeVar("Result", bound=TrackResult)

@@ -22,6 +22,7 @@ from auriscope.recognition.recognizer import Recognizer
 from auriscope.recognition.words import Word
 from auriscope.signal.outputs import printable
 from auriscope.verbs.batch import (
+    FileResult,
     Progress,
     ProgressCallback,
     StrPath,
@@ -30,7 +31,8 @@ from auriscope.verbs.batch import (
     earlier_result,
     expand_inputs,
     folder_aside,
-    result_folders,
+    folders_if_written,
+    reporter,
     source_of,
     write_record,
 )
@@ -55,7 +57,7 @@ _FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
-class TranscribeResult:
+class TranscribeResult(FileResult):
     """What is said in one recording.
 
     ``words`` have times in seconds of the recording and confidences from 0 to 1; ``segments`` are the stretches that
@@ -76,12 +78,6 @@ class TranscribeResult:
     warnings: tuple[str, ...] = ()
     resumed: bool = False
     error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give what ``--json`` prints: every field, or ``input`` and ``error`` alone."""
-        if self.error is not None:
-            return {"input": self.input, "error": self.error}
-        return {key: value for key, value in dataclasses.asdict(self).items() if key != "error"}
 
 
 def transcribe(
@@ -142,7 +138,7 @@ def transcribe(
     if workers < 1:
         raise AuriscopeError(f"workers must be at least 1, not {workers}")
     paths = expand_inputs(inputs)
-    folders: Sequence[Path | None] = [None] * len(paths) if out is None else result_folders(paths, out)
+    folders = folders_if_written(paths, out)
     settings = TranscriberSettings(model, language_model, lm_weight, options, config, channel, device, offline)
     transcriber = Transcriber(settings)
     if workers > 1 and transcriber.nameless:
@@ -212,8 +208,7 @@ class _Task:
             for name in self.written:
                 if name in texts:
                     (aside / NAMES[name]).write_text(texts[name](), encoding="utf-8")
-            facts = {key: value for key, value in result.to_dict().items() if key not in {"files", "resumed"}}
-            write_record(aside / RECORD, {**made, **facts})
+            write_record(aside / RECORD, {**made, **result.facts()})
         return dataclasses.replace(result, files=tuple(os.fspath(folder / NAMES[name]) for name in self.written))
 
 
@@ -221,12 +216,7 @@ def _one_by_one(
     tasks: Sequence[_Task], transcriber: Transcriber, progress: ProgressCallback | None
 ) -> Iterator[TranscribeResult]:
     for index, task in enumerate(tasks):
-
-        def report(fraction: float, task: _Task = task, index: int = index) -> None:
-            if progress is not None:
-                progress(Progress(os.fspath(task.path), index, len(tasks), "transcribing", fraction))
-
-        report(0.0)
+        report = reporter(progress, task.path, index, len(tasks), "transcribing")
         yield task.run(transcriber, report)
         report(1.0)
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from auriscope.classification import SoundClassifier
 from auriscope.verbs.batch import (
-    Progress,
     ProgressCallback,
     StrPath,
     collected,
     each,
     expand_inputs,
+    reporter,
     result_folders,
 )
 from auriscope.verbs.explain.items import write_items
@@ -86,11 +86,7 @@ def explain(
     folders = result_folders(paths, out)
 
     def work(path: Path, index: int) -> ExplainResult:
-        def report(fraction: float) -> None:
-            if progress is not None:
-                progress(Progress(os.fspath(path), index, len(paths), "explaining", fraction))
-
-        report(0.0)
+        report = reporter(progress, path, index, len(paths), "explaining")
         return job.run(path, folders[index], report)
 
     results = collected(each(paths, work, lambda path, line: ExplainResult(os.fspath(path), error=line)), on_result)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from auriscope.verbs.batch import FileResult
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class ClassProbability:
 
 
 @dataclass(frozen=True)
-class ExplainResult:
+class ExplainResult(FileResult):
     """What a classifier heard, or saw, in one input.
 
     ``label`` is the class that was explained, and ``decided`` the most probable one of the input. ``fidelity`` is the
@@ -51,12 +52,6 @@ class ExplainResult:
     warnings: tuple[str, ...] = ()
     resumed: bool = False
     error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give what ``--json`` prints: every field, or ``input`` and ``error`` alone."""
-        if self.error is not None:
-            return {"input": self.input, "error": self.error}
-        return {key: value for key, value in dataclasses.asdict(self).items() if key != "error"}
 
     @property
     def page(self) -> str:

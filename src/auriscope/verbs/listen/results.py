@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 import auriscope
 from auriscope.errors import AuriscopeError
 from auriscope.recognition.words import Word
+from auriscope.verbs.batch import FileResult
 
 SCHEMA_VERSION = 1
 """Grows when a key of ``report.json`` changes its meaning or goes; new keys leave it."""
@@ -82,7 +83,7 @@ class Classified:
 
 
 @dataclass(frozen=True)
-class ListenResult:
+class ListenResult(FileResult):
     """What listening to one recording gave; paths are as the caller gave them.
 
     ``num_speakers`` is how many talkers were given or counted; ``at_least`` is true where there may be more than that.
@@ -125,12 +126,6 @@ class ListenResult:
     schema_version: int = SCHEMA_VERSION
     resumed: bool = False
     error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give what ``--json`` prints: every field, or ``input`` and ``error`` alone."""
-        if self.error is not None:
-            return {"input": self.input, "error": self.error}
-        return {key: value for key, value in dataclasses.asdict(self).items() if key != "error"}
 
     def to_json(self) -> str:
         """Text of ``report.json``; paths of files beside it are relative to it, so that the folder may be moved."""
