@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from auriscope.signal.stft import make_window, stft
+from auriscope.signal.stft import make_window, power_of, stft
 
 POWER = 0.3
 _FLOOR = 1e-5
@@ -56,5 +56,5 @@ def compressed_spectral_error(
 
 def _compress(spectrum: Tensor) -> tuple[Tensor, Tensor]:
     """Compressed magnitude, and the spectrum with it; smooth at zero."""
-    power = spectrum.real.square() + spectrum.imag.square() + _FLOOR
+    power = power_of(spectrum) + _FLOOR
     return power ** (POWER / 2.0), spectrum * power ** ((POWER - 1.0) / 2.0)

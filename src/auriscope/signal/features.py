@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from auriscope.signal.cepstra import DeltaEdges, dct_matrix, normalize, valid_frames, with_deltas
 from auriscope.signal.mel import kaldi_filterbank, mel_filterbank, symmetric_filterbank
-from auriscope.signal.stft import PadMode, make_window, stft
+from auriscope.signal.stft import PadMode, make_window, power_of, stft
 
 FrameKind = Literal["centred", "without_last", "whole"]
 FilterKind = Literal["slaney", "htk", "symmetric", "kaldi"]
@@ -210,7 +210,7 @@ class Features(FeatureExtractor):
         if config.preemphasis:
             before = torch.cat((frames[..., :1], frames[..., :-1]), -1)
             frames = frames - config.preemphasis * before
-        power = torch.fft.rfft(frames * self.window, n=config.fft_length).abs().square()
+        power = power_of(torch.fft.rfft(frames * self.window, n=config.fft_length))
         features = self._logarithm((power @ self.filters).clamp_min(config.floor), frame_lengths)
         if config.num_cepstra:
             features = features @ self.cepstra
@@ -321,7 +321,7 @@ class LogMel(FeatureExtractor):
         waveform, lengths = masked(waveform, lengths)
         frame_lengths = self.frame_lengths(lengths)
         spectrum = stft(waveform.float(), self.window, self.hop_length, fft_length=self.fft_length)
-        power = spectrum[..., : 1 + time // self.hop_length].abs().square().mT
+        power = power_of(spectrum[..., : 1 + time // self.hop_length]).mT
         features = (power @ self.filters).clamp_min(self.floor).log()
         valid = (torch.arange(features.shape[1], device=features.device) < frame_lengths[:, None])[..., None]
         if self.normalize:

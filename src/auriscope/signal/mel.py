@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from auriscope.signal.stft import PadMode, make_window, stft
+from auriscope.signal.stft import PadMode, make_window, power_of, stft
 
 MelScale = Literal["slaney", "htk"]
 MelNorm = Literal["slaney", "none"]
@@ -166,7 +166,7 @@ def log_mel(
     fft_length = fft_length or window_length
     window = make_window("hann", window_length)
     spectrum = stft(waveform, window, hop_length, fft_length=fft_length, pad_mode=pad_mode)
-    power = spectrum[..., : 1 + waveform.shape[-1] // hop_length].abs().square()
+    power = power_of(spectrum[..., : 1 + waveform.shape[-1] // hop_length])
     filters = mel_filterbank(
         sample_rate, fft_length, num_mels, min_hz=min_hz, max_hz=max_hz, scale=scale, norm=norm
     ).to(power)

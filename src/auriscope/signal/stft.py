@@ -81,6 +81,14 @@ def stft(
     return spectrum.transpose(-1, -2)
 
 
+def power_of(spectrum: torch.Tensor) -> torch.Tensor:
+    """The squared magnitude of a complex spectrum, real and of its shape.
+
+    Without the square root that ``abs().square()`` takes and undoes, several times faster, and smooth at 0.
+    """
+    return spectrum.real.square() + spectrum.imag.square()
+
+
 def istft(
     spectrum: torch.Tensor,
     window: torch.Tensor,
