@@ -14,7 +14,7 @@ from auriscope.classification import CNN
 from auriscope.crossmodal import CLAP, AudioConfig, CLAPConfig, TextConfig
 from auriscope.crossmodal.audio import LogMels
 from auriscope.crossmodal.heads import ResidualHead
-from auriscope.crossmodal.task import CLAPOptions, CLAPTask, build, caption_ranks, make_model, said, untrained
+from auriscope.crossmodal.task import CLAPOptions, CLAPTask, build, caption_ranks, make_model, read_as, untrained
 from auriscope.crossmodal.windows import fill_up
 from auriscope.data.captioned import CaptionedConfig, CaptionedSet, filled
 from auriscope.data.labelled_sets import LEFT_OUT
@@ -103,10 +103,20 @@ def test_values_that_make_no_sense(values: dict[str, Any]) -> None:
         CLAPConfig(**values)
 
 
-def test_captions_of_the_same_words_have_one_number() -> None:
-    numbers = said(["A dog.", "dog", "the dog barks", "rain"], torch.device("cpu")).tolist()
+def test_captions_that_are_read_alike_have_one_number() -> None:
+    numbers = read_as(tiny(), ["A dog.", "dog", "the dog barks", "rain"]).tolist()
     assert numbers[0] == numbers[1]
     assert len(set(numbers)) == 3
+
+
+def test_who_puts_everything_in_one_place_finds_nothing(corpus: Path) -> None:
+    model, sounds = tiny().eval(), CaptionedSet(str(corpus), "train", sample_rate=RATE)
+    for value in (0.0, float("nan")):
+        for parameter in (*model.audio_head.parameters(), *model.text_head.parameters()):
+            parameter.data.fill_(value)
+        ranks = caption_ranks(model, sounds)
+        assert ranks["reciprocal_rank"].tolist() == [1 / len(sounds.texts())] * len(sounds)
+        assert ranks["recall_at_1_percent"].sum() == 0
 
 
 @pytest.fixture

@@ -57,6 +57,14 @@ def test_long_texts_are_cut_and_empty_ones_refused(encoder: TextEncoder) -> None
         encoder.tokenize(["rain", " ?"])
 
 
+def test_what_it_cannot_read_is_refused_not_guessed(encoder: TextEncoder) -> None:
+    for text in ("дождь", "this is a sound of 雨", "rain and дождь"):
+        with pytest.raises(AuriscopeError, match="this model reads English only"):
+            encoder.tokenize([text])
+    # Accents are read over, and so are signs.
+    assert encoder.tokenize(["Ráin, ½ °"])[0][0, 0] == encoder.tokenize(["rain"])[0][0, 0]
+
+
 def test_padding_changes_nothing(encoder: TextEncoder) -> None:
     tokens, lengths = encoder.tokenize(["rain", "glass beads and gecko"])
     with torch.no_grad():

@@ -10,7 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from auriscope.crossmodal.losses import clap_loss
-from auriscope.crossmodal.unpaired import near_labels, pairs_above, soft_clap_loss, soft_targets, thresholds_of
+from auriscope.crossmodal.unpaired import (
+    DU_THRESHOLD,
+    nearest,
+    pairs_above,
+    soft_clap_loss,
+    soft_targets,
+    thresholds_of,
+)
 
 
 def unit(rows: int, dim: int, seed: int) -> Tensor:
@@ -41,6 +48,12 @@ def test_most_keeps_the_nearest_texts_of_each_recording() -> None:
         assert kept.text[kept.audio == number].tolist() == whole.text[own][:1].tolist()
 
 
+def test_most_of_many_alike_are_the_first() -> None:
+    text = unit(5, 3, 1)[[0, 1, 1, 1, 2]]
+    pairs = pairs_above(text[1:2], text, -1.0, most=2)
+    assert pairs.text.tolist() == [1, 2]
+
+
 def test_a_cosine_at_the_threshold_is_a_pair_and_nothing_is_not() -> None:
     audio, text = torch.eye(2), torch.eye(2)
     assert len(pairs_above(audio, text, 1.0)) == 2
@@ -50,17 +63,18 @@ def test_a_cosine_at_the_threshold_is_a_pair_and_nothing_is_not() -> None:
 
 def test_captions_near_a_label() -> None:
     text, prompts = unit(9, 3, 2), unit(4, 3, 3)
-    chosen, labels = near_labels(text, prompts, 0.5)
-    cosines = text @ prompts.T
-    assert chosen.tolist() == [i for i in range(9) if max(cosines[i].tolist()) >= 0.5]
-    assert 0 < len(chosen) < 9
-    assert labels.tolist() == [int(cosines[i].argmax()) for i in chosen.tolist()]
+    cosine, label = nearest(text, prompts)
+    cosines = (text @ prompts.T).tolist()
+    assert cosine.tolist() == pytest.approx([max(row) for row in cosines])
+    assert label.tolist() == [row.index(max(row)) for row in cosines]
 
 
 def test_the_thresholds_are_the_papers() -> None:
     assert (thresholds_of("urbansound8k").caption, thresholds_of("urbansound8k").audio) == (0.6, 0.7)
     assert (thresholds_of("tut17").caption, thresholds_of("tut17").audio) == (0.675, 0.65)
-    assert thresholds_of("another") == thresholds_of("esc50")
+    for domain in ("esc50", "another"):
+        assert (thresholds_of(domain).caption, thresholds_of(domain).audio) == (0.7, 0.7)
+    assert DU_THRESHOLD == 0.75
 
 
 def test_soft_targets_by_hand() -> None:

@@ -217,3 +217,17 @@ def test_curated_pairs_take_their_share_of_the_batches(tmp_path: Path) -> None:
     assert [captions[0].split()[0] for captions in few] == ["own", "own", "own", "curated"] * 2
     all_of_it = said(CaptionedConfig(**values, curated=(curated,), curated_share=1.0), 3)
     assert all(caption.startswith("curated") for captions in all_of_it for caption in captions)
+
+
+def test_captions_with_a_word_are_left_out(tmp_path: Path) -> None:
+    prepare("clotho", clotho(tmp_path / "clotho"), out=tmp_path / "out")
+    place = str(tmp_path / "out")
+    assert len(CaptionedSet(place, "train").clips) == 3
+    assert [set(own) & {"Rain, 1."} for own in CaptionedSet(place, "train", leave_out_words=["2"]).captions] == [
+        set(),
+        {"Rain, 1."},
+    ]
+    # The word, not its letters.
+    assert len(CaptionedSet(place, "train", leave_out_words=["rai"]).clips) == 3
+    with pytest.raises(RecipeError, match="the sounds of folders have no classes"):
+        CaptionedConfig(prepared=(place,), leave_out=("glass",))

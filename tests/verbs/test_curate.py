@@ -142,6 +142,14 @@ def test_ds_keeps_annotated_pairs_near_a_label_and_ads_pairs_recordings_with_the
     with (tmp_path / "ads" / "pairs.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert {(row["text"], row["label"]) for row in rows} == {(text, labels[label]) for text, label in kept.items()}
+    nearest = near.amax(1)
+    for row in rows:
+        assert float(row["label_cosine"]) == pytest.approx(float(nearest[CAPTIONS.index(row["text"])]), abs=1e-4)
+    # What thresholds can be chosen by: where the cosines lie.
+    record = json.loads((tmp_path / "ads" / "curate.json").read_text(encoding="utf-8"))
+    ends = [record["nearest_label_cosines"][place] for place in (0, -1)]
+    assert ends == pytest.approx([float(nearest.min()), float(nearest.max())], abs=1e-4)
+    assert record["nearest_caption_cosines"][-1] == pytest.approx(float(every.max()), abs=1e-4)
 
 
 def test_the_papers_thresholds_and_the_domains_of_prepared_corpora(places: Path, tmp_path: Path) -> None:
@@ -158,14 +166,14 @@ def test_the_papers_thresholds_and_the_domains_of_prepared_corpora(places: Path,
     # Labelled sounds as unpaired audio: the train split alone.
     result = curate("du", tmp_path / "du", **given(places, audio=tmp_path / "tut17"), audio_threshold=-1.0)
     assert set(found(tmp_path / "du")) == {"0.wav"}
-    with pytest.raises(AuriscopeError, match="as near as 1 to a caption; lower --threshold"):
+    with pytest.raises(AuriscopeError, match=r"as near as 1 to a caption, the nearest is -?0\.\d+; lower --threshold"):
         curate("du", tmp_path / "none", **given(places), audio_threshold=1.0)
     record = json.loads((tmp_path / "du" / "curate.json").read_text(encoding="utf-8"))
     assert (record["method"], record["labels"], record["most"]) == ("du", [], None)
 
 
 def test_captions_of_a_text_and_recordings_of_a_corpus(places: Path, tmp_path: Path) -> None:
-    (tmp_path / "captions.txt").write_text("rain\n\n  a dog \nrain\n", encoding="utf-8")
+    (tmp_path / "captions.txt").write_text("rain\n\n  a dog \nrain\n—\n", encoding="utf-8")
     root = tmp_path / "corpus"
     root.mkdir()
     entries = [Entry(write(root, number), split, 0.5, label="any") for number, split in enumerate(("train", "test"))]
@@ -176,6 +184,7 @@ def test_captions_of_a_text_and_recordings_of_a_corpus(places: Path, tmp_path: P
     assert found(tmp_path / "du").keys() == {"0.wav"}
     assert set(found(tmp_path / "du")["0.wav"]) == {"rain", "a dog"}
     assert result.num_captions == 2
+    assert result.left_out == ("the text '—' has no word; say in letters what is to be heard",)
     with pytest.raises(AuriscopeError, match="ds needs captions with their sounds"):
         curate("ds", tmp_path / "ds", teacher=places / "teacher", captions=tmp_path / "captions.txt", labels=("a", "b"))
 

@@ -14,7 +14,7 @@ from auriscope.cli import app
 from auriscope.crossmodal.clap import CLAP
 from auriscope.crossmodal.windows import embed_recording
 from auriscope.data.prepared_captioned import PreparedCaptioned, PreparedCaptions, write_captioned
-from auriscope.errors import AuriscopeError
+from auriscope.errors import AuriscopeError, CorpusError
 from auriscope.pretrained import load
 from auriscope.signal.files import read
 from auriscope.verbs.evaluate import evaluate
@@ -108,4 +108,5 @@ def test_which_sets_have_captions(place: Path, tmp_path: Path) -> None:
     assert not holds_captions("noise")
     assert not holds_captions("sound-events")
     (tmp_path / "corpus.json").write_text("[]")
-    assert not holds_captions(str(tmp_path))
+    with pytest.raises(CorpusError, match="cannot be read"):
+        holds_captions(str(tmp_path))

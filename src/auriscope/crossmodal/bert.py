@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from auriscope.crossmodal.text import padded_tokens, require_words
 from auriscope.errors import AuriscopeError, CheckpointError
 from auriscope.nn.masks import length_mask
 from auriscope.pretrained.addresses import resolve
@@ -103,16 +103,9 @@ class BertEncoder(nn.Module):
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Tokens (batch, tokens) and their lengths (batch,) of texts; ``AuriscopeError`` for one without a word."""
-        empty = next((text for text in texts if not re.search(r"\w", text)), None)
-        if empty is not None:
-            raise AuriscopeError(f"the text {empty!r} has no word; say in letters what is to be heard")
+        require_words(texts)
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
-        lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-        padding = self.config.tokens.index("[PAD]")
-        tokens = torch.full((len(rows), int(lengths.max()) if rows else 1), padding)
-        for number, row in enumerate(rows):
-            tokens[number, : len(row)] = torch.tensor(row)
-        return tokens, lengths
+        return padded_tokens(rows, self.config.tokens.index("[PAD]"))
 
     def forward(self, tokens: Tensor, token_lengths: Tensor | None = None) -> Tensor:
         """Vectors (batch, dim) of tokens (batch, tokens); None: all but the padding are valid."""

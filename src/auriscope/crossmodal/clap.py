@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
@@ -26,6 +26,7 @@ from auriscope.pretrained.model import Model
 
 Fill = Literal["repeat", "repeat_whole", "zeros"]
 TextEncoderName = Literal["transformer", "bert"]
+_TEXTS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,15 @@ class CrossModal(Model):
         """Embeddings (batch, dim) of unit length of texts; ``AuriscopeError`` for one without a word."""
         tokens, token_lengths = self.tokenize(texts)
         return self.embed_tokens(tokens.to(self.device), token_lengths.to(self.device))
+
+    def embed_texts(self, texts: Sequence[str], on_progress: Callable[[float], None] | None = None) -> Tensor:
+        """Embeddings (texts, dim) of however many texts, in memory; ``on_progress`` is told the done fraction."""
+        parts = []
+        for first in range(0, len(texts), _TEXTS_AT_ONCE):
+            parts.append(self.embed_text(texts[first : first + _TEXTS_AT_ONCE]).cpu())
+            if on_progress is not None:
+                on_progress(min(1.0, (first + _TEXTS_AT_ONCE) / len(texts)))
+        return torch.cat(parts)
 
     def forward(
         self, waveform: Tensor, tokens: Tensor, lengths: Tensor | None = None, token_lengths: Tensor | None = None

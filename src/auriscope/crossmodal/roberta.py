@@ -6,16 +6,14 @@ CLAP, Y. Wu et al. (arXiv 2211.06687), section 3.2.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
-from auriscope.errors import AuriscopeError
+from auriscope.crossmodal.text import padded_tokens, require_words
 from auriscope.nn.attention import MultiHeadAttention
 from auriscope.nn.masks import length_mask
 from auriscope.nn.transformer import TransformerLayer
@@ -97,16 +95,10 @@ class RobertaEncoder(nn.Module):
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Tokens (batch, tokens) and their lengths (batch,) of texts; ``AuriscopeError`` for one without a word."""
-        empty = next((text for text in texts if not re.search(r"\w", text)), None)
-        if empty is not None:
-            raise AuriscopeError(f"the text {empty!r} has no word; say in letters what is to be heard")
+        require_words(texts)
         begin, end = self.config.tokens.index(BEGIN), self.config.tokens.index(END)
         rows = [[begin, *encoding.ids, end] for encoding in self._tokenizer.encode_batch(list(texts))]
-        lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-        tokens = torch.full((len(rows), int(lengths.max()) if rows else 2), self.padding)
-        for number, row in enumerate(rows):
-            tokens[number, : len(row)] = torch.tensor(row)
-        return tokens, lengths
+        return padded_tokens(rows, self.padding)
 
     def forward(self, tokens: Tensor, token_lengths: Tensor | None = None) -> Tensor:
         """Vectors (batch, dim) of tokens (batch, tokens); None: all but the padding are valid."""

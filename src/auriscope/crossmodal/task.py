@@ -23,7 +23,7 @@ from auriscope.crossmodal.words import read_vectors
 from auriscope.crossmodal.zeroshot import PHRASES, TEMPLATES, prompt_embedding, prompts_of
 from auriscope.data.captioned import CaptionedBatches, CaptionedConfig, CaptionedSet, filled
 from auriscope.data.labelled import LabelledSet
-from auriscope.errors import CheckpointError, RecipeError
+from auriscope.errors import AuriscopeError, CheckpointError, RecipeError
 from auriscope.pretrained.addresses import load
 from auriscope.signal.features import spec_augment
 from auriscope.training.recipe import ModelRecipe, Recipe, build_model, parse
@@ -115,7 +115,7 @@ class CLAPTask(nn.Module):
         audio, text = self.embed(batch)
         same = None
         if self.options.same_captions == "right":
-            same = gathered(said(batch["captions"], audio.device))
+            same = gathered(read_as(self.model, batch["captions"]).to(audio.device))
         audio, text = gathered(audio), gathered(text)
         scale = self.model.logit_scale
         loss = self._soft_loss(batch, audio, text) if self._teachers else clap_loss(audio, text, scale, same)
@@ -174,9 +174,10 @@ class CLAPTask(nn.Module):
         return {"accuracy_percent": 100.0 * right.float()}
 
 
-def said(captions: Sequence[str], device: torch.device) -> Tensor:
-    """A number (captions,) for each, the same exactly for captions of the same words, in any process."""
-    return torch.tensor([zlib.crc32(" ".join(words_of(caption)).encode()) for caption in captions], device=device)
+def read_as(model: CrossModal, captions: Sequence[str]) -> Tensor:
+    """A number (captions,) for each, in any process the same exactly for those that a model reads alike."""
+    rows = zip(*model.tokenize(captions), strict=True)
+    return torch.tensor([zlib.crc32(row[:length].numpy().tobytes()) for row, length in rows])
 
 
 @torch.no_grad()
@@ -199,15 +200,14 @@ def caption_ranks(model: CrossModal, sounds: CaptionedSet) -> dict[str, Tensor]:
     rank is within so many.
     """
     texts = sounds.texts()
-    embedding = torch.cat(
-        [model.embed_text(texts[first : first + _TOGETHER]) for first in range(0, len(texts), _TOGETHER)]
-    )
-    scores = first_windows(model, sounds) @ embedding.mT
+    scores = first_windows(model, sounds).cpu() @ model.embed_texts(texts).mT
     numbers = {text: number for number, text in enumerate(texts)}
     ranks = []
     for row, own in zip(scores, sounds.captions, strict=True):
-        best = row[[numbers[caption] for caption in own]].max()
-        ranks.append(int((row > best).sum()) + 1)
+        right = torch.zeros(len(row), dtype=torch.bool)
+        right[[numbers[caption] for caption in own]] = True
+        # What is as near, or no number, comes first: who puts everything in one place finds nothing.
+        ranks.append(int((~(row[~right] < row[right].max())).sum()) + 1)
     rank = torch.tensor(ranks, dtype=torch.float32)
     recalls = {f"recall_at_{most}_percent": 100.0 * (rank <= most).float() for most in (1, 5, 10)}
     return {"reciprocal_rank": 1.0 / rank, **recalls}
@@ -220,8 +220,15 @@ def build(recipe: Recipe) -> tuple[CLAPTask, CaptionedBatches, Iterable[Batch]]:
     """
     options = parse(CLAPOptions, recipe.task_options, "task_options")
     batches = paired_batches(recipe)
-    model = make_model(recipe, options, [caption for clip in batches.clips for caption in clip.captions])
-    return CLAPTask(model, options, _teacher(options, model)), batches, validation_batches(recipe, model.sample_rate)
+    captions = [caption for clip in batches.clips for caption in clip.captions]
+    model = make_model(recipe, options, captions)
+    try:
+        # Now, and not in the middle of the training.
+        model.tokenize(captions)
+    except AuriscopeError as error:
+        raise RecipeError(f"data: {error}") from error
+    heard = validation_batches(recipe, batches.config, model.sample_rate)
+    return CLAPTask(model, options, _teacher(options, model)), batches, heard
 
 
 def _teacher(options: CLAPOptions, model: CLAP) -> CrossModal | None:
@@ -258,12 +265,21 @@ def paired_batches(recipe: Recipe) -> CaptionedBatches:
     return CaptionedBatches(data, seed=recipe.seed, num_threads=min(8, max(1, (os.cpu_count() or 2) - 1)))
 
 
-def validation_batches(recipe: Recipe, sample_rate: int) -> list[Batch]:
-    """What a recipe's weights are chosen by: a set of captioned sounds whole, and a set of labelled ones."""
+def validation_batches(recipe: Recipe, data: CaptionedConfig, sample_rate: int) -> list[Batch]:
+    """What a recipe's weights are chosen by: a set of captioned sounds, and a set of labelled ones.
+
+    What the training leaves out is left out of the former, too.
+    """
     validation = parse(CLAPValidation, recipe.validation, "validation")
     if validation.classes is None and recipe.task_options.get("select_by") == "accuracy_percent":
         raise RecipeError("validation.classes: name a set of classes, by whose accuracy task_options.select_by chooses")
-    captioned = CaptionedSet(validation.set, validation.split, sample_rate=sample_rate)
+    captioned = CaptionedSet(
+        validation.set,
+        validation.split,
+        sample_rate=sample_rate,
+        leave_out=data.leave_out,
+        leave_out_words=data.leave_out_words,
+    )
     heard: list[Batch] = [{"captioned": captioned, "id": [clip.name for clip in captioned.clips]}]
     if validation.classes is not None:
         labelled = LabelledSet(validation.classes, validation.split, sample_rate=sample_rate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from auriscope.errors import AuriscopeError
 from auriscope.nn.attention import MultiHeadAttention, sinusoids
@@ -22,6 +24,7 @@ STOP_WORDS = (
 )
 """Words that are not read, unless a text has no others."""
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
+_FOREIGN = re.compile(r"[^\W\d_a-z]+")
 _PADDING = 0
 _SHORTEST = 3
 """Characters of the words that others are made of."""
@@ -58,15 +61,38 @@ class TextConfig:
 
 
 def words_of(text: str, stop_words: Sequence[str] = STOP_WORDS) -> list[str]:
-    """The words of a text, lower case, without stop words unless there are no others.
+    """The words of a text, lower case and without accents, without stop words unless there are no others.
 
     >>> words_of("This is a sound of a Dog, barking!")
     ['dog', 'barking']
     >>> words_of("a sound")
     ['a', 'sound']
+    >>> words_of("Bébé")
+    ['bebe']
     """
-    found = _WORD.findall(text.lower())
+    found = _WORD.findall(_folded(text))
     return [word for word in found if word not in stop_words] or found
+
+
+def _folded(text: str) -> str:
+    """Lower case, and letters without what stands above or below them."""
+    parts = unicodedata.normalize("NFKD", text.lower())
+    return "".join(part for part in parts if not unicodedata.combining(part))
+
+
+def require_words(texts: Sequence[str]) -> None:
+    """Raise ``AuriscopeError`` for a text without a letter or a digit, naming it."""
+    empty = next((text for text in texts if not any(character.isalnum() for character in text)), None)
+    if empty is not None:
+        raise AuriscopeError(f"the text {empty!r} has no word; say in letters what is to be heard")
+
+
+def padded_tokens(rows: Sequence[Sequence[int]], padding: int) -> tuple[Tensor, Tensor]:
+    """Rows of tokens as (batch, tokens), filled up with ``padding``, and their lengths (batch,)."""
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+    if not rows:
+        return torch.full((0, 1), padding), lengths
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=padding), lengths
 
 
 class TextEncoder(nn.Module):
@@ -105,18 +131,19 @@ class TextEncoder(nn.Module):
         self.vectors[1:] = vectors
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Tokens (batch, tokens) and their lengths (batch,) of texts; ``AuriscopeError`` for one without a word."""
+        """Tokens (batch, tokens) and their lengths (batch,) of texts.
+
+        ``AuriscopeError`` for one without a word, or with one in letters that are not Latin.
+        """
+        require_words(texts)
         rows = []
         for text in texts:
+            foreign = _FOREIGN.search(_folded(text))
+            if foreign is not None:
+                raise AuriscopeError(f"the text {text!r} has the word {foreign[0]!r}; this model reads English only")
             words = words_of(text, self._stop_words)  # type: ignore[arg-type]  # it asks only whether a word is in it
-            if not words:
-                raise AuriscopeError(f"the text {text!r} has no word; say in letters what is to be heard")
             rows.append([token for word in words for token in self.tokens_of(word)][: self.config.max_tokens])
-        lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-        tokens = torch.full((len(rows), int(lengths.max()) if rows else 1), _PADDING)
-        for number, row in enumerate(rows):
-            tokens[number, : len(row)] = torch.tensor(row)
-        return tokens, lengths
+        return padded_tokens(rows, _PADDING)
 
     def tokens_of(self, word: str) -> list[int]:
         """The numbers of a word: one if it is known, two if it is made of known ones, else those of its pieces.

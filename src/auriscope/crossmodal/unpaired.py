@@ -17,6 +17,8 @@ from torch import Tensor
 
 from auriscope.crossmodal.losses import clamped_logits
 
+_LARGEST = 1 << 24
+"""Cosines in memory at once."""
 DU_THRESHOLD = 0.75
 """The least cosine of a recording and a caption that DU makes a pair of."""
 
@@ -82,22 +84,30 @@ def pairs_above(
 def _blocks(
     audio: Tensor, text: Tensor, threshold: float, most: int | None, block: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    block = max(1, min(block, _LARGEST // max(1, len(text))))
     for first in range(0, len(audio), block):
         cosines = audio[first : first + block] @ text.T
-        ordered, order = cosines.sort(dim=1, descending=True, stable=True)
-        rows, ranks = torch.nonzero(ordered[:, :most] >= threshold, as_tuple=True)
-        yield rows + first, order[rows, ranks], ordered[rows, ranks]
+        rows, columns = torch.nonzero(cosines >= threshold, as_tuple=True)
+        order = cosines[rows, columns].argsort(descending=True, stable=True)
+        order = order[rows[order].argsort(stable=True)]
+        rows, columns = rows[order], columns[order]
+        if most is not None:
+            # How many of the same recording come before.
+            starts = torch.searchsorted(rows, rows)
+            kept = torch.arange(len(rows), device=rows.device) - starts < most
+            rows, columns = rows[kept], columns[kept]
+        yield rows + first, columns, cosines[rows, columns]
 
 
-def near_labels(text_embedding: Tensor, prompt_embedding: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Find the texts whose cosine with the nearest prompt of a label is at least ``threshold``: DS.
+def nearest(embedding: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Tell the largest cosine of each row with any of ``others`` (others, dim), and with which; (rows,) each.
 
-    ``text_embedding`` (texts, dim) and ``prompt_embedding`` (labels, dim) are of unit length. Returns the numbers of
-    the texts, in their order, and of the label that each is nearest to. Source: section 2.3.
+    ``embedding`` (rows, dim) and the others are of unit length. DS keeps the texts whose largest cosine with a prompt
+    of a label is at least its threshold. Source: section 2.3.
     """
-    cosine, label = (text_embedding @ prompt_embedding.T).max(dim=1)
-    chosen = torch.nonzero(cosine >= threshold)[:, 0]
-    return chosen, label[chosen]
+    block = max(1, _LARGEST // max(1, len(others)))
+    parts = [(own @ others.T).max(dim=1) for own in torch.split(embedding, block)]
+    return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
 
 
 def soft_targets(embedding: Tensor, beta: float, *, normalised: bool = False) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from auriscope.crossmodal.clap import CrossModal
+from auriscope.crossmodal.text import require_words
 from auriscope.crossmodal.windows import embed_recording
 from auriscope.errors import AuriscopeError
 
@@ -135,6 +136,7 @@ def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
         raise AuriscopeError(f"labels: {given}; name two at least, with commas between, to tell one from another")
     if not all(label.strip() for label in found):
         raise AuriscopeError("labels: one of them is empty; name every class")
+    require_words(found)
     twice = next((label for number, label in enumerate(found) if label in found[:number]), None)
     if twice is not None:
         raise AuriscopeError(f"labels: {twice!r} is there twice; name every class once")

@@ -11,8 +11,9 @@ The sets, by name, each with the splits "train", "valid" and "test", which share
 
 from __future__ import annotations
 
+import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from math import ceil, floor
 from pathlib import Path
@@ -75,23 +76,39 @@ def name_of_label(label: str) -> str:
     return " ".join(label.replace("_", " ").split())
 
 
+def same_words(text: str) -> str:
+    """A text's words alone, lower case, so that texts of the same words are the same.
+
+    >>> same_words("A dog barks, twice.")
+    'a dog barks twice'
+    """
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
 def open_captioned(
     name: str,
     split: str,
     *,
     sample_rate: int,
     leave_out: Sequence[str] = (),
+    leave_out_words: Sequence[str] = (),
     root: Path | None = None,
     folder: Path | None = None,
 ) -> tuple[list[CaptionedClip], list[ClipStore]]:
     """Open a set, or a folder of captioned sounds that ``prepare`` wrote: the clips, and stores of these.
 
     The stores hold the clips in the same order. Clips of the classes of ``sound-events`` that ``leave_out`` names are
-    left out. ``root`` and ``folder`` are the corpora and the cache, by default where the environment says. Raises
-    ``CorpusError`` when there is no such set or split, or the corpora are missing.
+    left out, and those with a caption that has a word of ``leave_out_words``. ``root`` and ``folder`` are the corpora
+    and the cache, by default where the environment says. Raises ``CorpusError`` when there is no such set or split, or
+    the corpora are missing.
     """
+    unwanted = frozenset(leave_out_words)
+
+    def named(clip: CaptionedClip) -> bool:
+        return any(unwanted & set(same_words(caption).split()) for caption in clip.captions)
+
     if is_prepared(name):
-        return _open_folder(name, split, sample_rate)
+        return _open_folder(name, split, sample_rate, named)
     if name not in CAPTION_SETS:
         raise CorpusError(f"there is no set of captioned sounds {name!r}{suggest(name, CAPTION_SETS)}")
     clips: list[CaptionedClip] = []
@@ -99,9 +116,11 @@ def open_captioned(
     for corpus in CAPTION_SETS[name]:
         classes = _CLASS_OF.get(corpus, {})
         own = [
-            _captioned(clip)
-            for clip in labelled_clips(corpus, split, root=root)
-            if classes.get(clip.label) not in leave_out and (split != "train" or _in_half(clip, name))
+            clip
+            for clip in map(_captioned, labelled_clips(corpus, split, root=root))
+            if classes.get(clip.label) not in leave_out
+            and not named(clip)
+            and (split != "train" or _in_half(clip, name))
         ]
         if own:
             clips += own
@@ -123,17 +142,23 @@ def _captioned(clip: LabelledClip) -> CaptionedClip:
     )
 
 
-def _open_folder(name: str, split: str, sample_rate: int) -> tuple[list[CaptionedClip], list[ClipStore]]:
+def _open_folder(
+    name: str, split: str, sample_rate: int, unwanted: Callable[[CaptionedClip], bool]
+) -> tuple[list[CaptionedClip], list[ClipStore]]:
     corpus = read_captioned(name)
-    chosen = sorted(corpus.split(split), key=lambda sound: sound.sample_rate)
-    clips = [
-        CaptionedClip(
-            *(corpus.name, sound.path, corpus.root / sound.path, split, sound.num_frames / sound.sample_rate),
-            group=f"{corpus.name}:{sound.group}",
-            captions=sound.captions,
+    found = [
+        (
+            sound,
+            CaptionedClip(
+                *(corpus.name, sound.path, corpus.root / sound.path, split, sound.num_frames / sound.sample_rate),
+                group=f"{corpus.name}:{sound.group}",
+                captions=sound.captions,
+            ),
         )
-        for sound in chosen
+        for sound in sorted(corpus.split(split), key=lambda sound: sound.sample_rate)
     ]
+    found = [(sound, clip) for sound, clip in found if not unwanted(clip)]
+    chosen, clips = [sound for sound, _ in found], [clip for _, clip in found]
     stores: list[ClipStore] = []
     for rate in sorted({sound.sample_rate for sound in chosen}):
         own = [sound for sound in chosen if sound.sample_rate == rate]
@@ -152,7 +177,8 @@ class CaptionedConfig:
         curated: folders that ``curate`` wrote, from which whole batches are made; the others are a replay of what
             ``sets`` and ``prepared`` hold (Z. Wang et al., arXiv 2305.01864, section 3).
         curated_share: the share of batches that are of ``curated``, if there is any, evenly spread.
-        leave_out: classes of ``sound-events`` whose sounds are not trained on.
+        leave_out: classes of ``sound-events`` whose sounds are not trained on; those of folders have no class.
+        leave_out_words: words, lower case; sounds with a caption that has one are not trained on.
         sample_rate: the model's.
         batch_size: pairs in a batch.
         window_seconds: the model's: longer sounds are cut to so much, anywhere.
@@ -170,6 +196,7 @@ class CaptionedConfig:
     curated: tuple[str, ...] = ()
     curated_share: float = 0.5
     leave_out: tuple[str, ...] = ()
+    leave_out_words: tuple[str, ...] = ()
     sample_rate: int = 16_000
     batch_size: int = 64
     window_seconds: float = 5.0
@@ -190,6 +217,10 @@ class CaptionedConfig:
         unknown = sorted(set(self.leave_out) - set(SOUND_EVENTS))
         if unknown:
             raise RecipeError(f"data.leave_out: there is no class {unknown[0]!r}{suggest(unknown[0], SOUND_EVENTS)}")
+        if self.leave_out and not self.leave_out_words and (self.prepared or self.curated):
+            raise RecipeError(
+                "data.leave_out: the sounds of folders have no classes; name what to leave out in leave_out_words"
+            )
 
 
 @dataclass(frozen=True)
@@ -221,7 +252,12 @@ class CaptionedBatches:
             first = len(self.clips)
             for name in names:
                 clips, own = open_captioned(
-                    name, split, sample_rate=config.sample_rate, leave_out=config.leave_out, root=root, folder=folder
+                    *(name, split),
+                    sample_rate=config.sample_rate,
+                    leave_out=config.leave_out,
+                    leave_out_words=config.leave_out_words,
+                    root=root,
+                    folder=folder,
                 )
                 self.clips += clips
                 stores += own
@@ -333,11 +369,17 @@ class CaptionedSet:
         *,
         sample_rate: int = 16_000,
         leave_out: Sequence[str] = (),
+        leave_out_words: Sequence[str] = (),
         root: Path | None = None,
         folder: Path | None = None,
     ) -> None:
         self.clips, stores = open_captioned(
-            name, split, sample_rate=sample_rate, leave_out=leave_out, root=root, folder=folder
+            *(name, split),
+            sample_rate=sample_rate,
+            leave_out=leave_out,
+            leave_out_words=leave_out_words,
+            root=root,
+            folder=folder,
         )
         self.name, self.split, self.sample_rate = name, split, sample_rate
         self._pool = ClipPool(stores)

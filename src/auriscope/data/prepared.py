@@ -94,6 +94,17 @@ def is_prepared(folder: str | Path) -> bool:
         return False
 
 
+def kind_of(folder: str | Path) -> str | None:
+    """Tell of what kind a prepared folder is; None where it is none. ``CorpusError`` if it is damaged."""
+    if not is_prepared(folder):
+        return None
+    place = Path(folder) / _CORPUS
+    try:
+        return str(json.loads(place.read_text(encoding="utf-8")).get("kind", MIXTURES))
+    except (OSError, ValueError, AttributeError) as error:
+        raise CorpusError(f"{place}: cannot be read ({error}); prepare the corpus again") from error
+
+
 def read_prepared(folder: str | Path) -> PreparedCorpus:
     """Read a prepared folder of mixtures; ``CorpusError`` names the file and what is wrong with it."""
     folder = Path(folder)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auriscope.crossmodal.clap import CrossModal
-from auriscope.crossmodal.unpaired import DU_THRESHOLD, Pairs, near_labels, pairs_above, thresholds_of
+from auriscope.crossmodal.unpaired import DU_THRESHOLD, Pairs, nearest, pairs_above, thresholds_of
 from auriscope.crossmodal.windows import embed_recording
 from auriscope.crossmodal.zeroshot import PHRASES, TEMPLATES, checked_labels, checked_templates, prompts_of
 from auriscope.data.cache import open_clips
@@ -26,7 +26,7 @@ from auriscope.data.captioned import CAPTION_SETS, open_captioned
 from auriscope.data.corpora import corpora_root, labelled_clips
 from auriscope.data.labelled_sets import SETS, open_labelled
 from auriscope.data.pool import ClipPool
-from auriscope.data.prepared import is_prepared
+from auriscope.data.prepared import is_prepared, kind_of
 from auriscope.data.prepared_captioned import CAPTIONED, PreparedCaptioned, PreparedCaptions, write_captioned
 from auriscope.data.prepared_labelled import LABELLED, read_labelled
 from auriscope.errors import AuriscopeError, CorpusError
@@ -46,7 +46,6 @@ LONGEST_SECONDS = 60.0
 """Longer recordings are left out: no caption is of all that is in them."""
 
 _FORMAT_VERSION = 1
-_TEXTS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -132,35 +131,44 @@ def curate(
     _check(method, audio, labels, domain)
     given = _listed(captions)
     model, address, checksum = _opened(teacher, device, offline)
+    left_out: list[str] = []
     known, texts = _captions(given, model.sample_rate, paired=method == "ds")
+    texts = _readable(model, texts, left_out)
     names, prompts, of_label = _prompts(labels, domain, templates)
     usual = thresholds_of(_domain_name(domain))
-    text_embedding = _embedded_texts(model, texts, report)
-    near_label: dict[int, int] = {}
+    with torch.inference_mode():
+        text_embedding = model.embed_texts(texts, lambda done: report("captions", done))
+    # Of each caption, the label that it is nearest to, and how near.
+    label_of, label_cosine = torch.full((len(texts),), -1), torch.full((len(texts),), float("nan"))
+    chosen = torch.arange(len(texts))
     if method == "du":
         caption_threshold, default = None, DU_THRESHOLD
-        chosen = torch.arange(len(texts))
     else:
         caption_threshold = usual.caption if caption_threshold is None else caption_threshold
         default = usual.audio
-        chosen, nearest = near_labels(text_embedding, _embedded_texts(model, prompts, _nothing), caption_threshold)
-        near_label = {text: of_label[prompt] for text, prompt in zip(chosen.tolist(), nearest.tolist(), strict=True)}
-        if not near_label:
+        with torch.inference_mode():
+            label_cosine, prompt = nearest(text_embedding, model.embed_texts(prompts))
+        label_of = torch.tensor(of_label)[prompt]
+        chosen = torch.nonzero(label_cosine >= caption_threshold)[:, 0]
+        if not len(chosen):
             raise AuriscopeError(
-                f"no caption is as near as {caption_threshold:g} to a label; lower --caption-threshold, or give others"
+                f"no caption is as near as {caption_threshold:g} to a label, the nearest is {label_cosine.max():.3f}; "
+                "lower --caption-threshold, or give others"
             )
-    left_out: list[str] = []
+    audio_cosine = torch.zeros(0)
     if method == "ds":
         recordings, audio_threshold = known, None
-        made = _own_pairs(known, texts, set(near_label))
+        made = _own_pairs(known, texts, set(chosen.tolist()))
     else:
         audio_threshold = default if audio_threshold is None else audio_threshold
         recordings, embedding = _embedded(model, _recordings(_listed(audio), model.sample_rate), left_out, report)
+        audio_cosine, _ = nearest(embedding, text_embedding[chosen])
         found = pairs_above(embedding, text_embedding[chosen], audio_threshold, most=most)
         made = Pairs(found.audio, chosen[found.text], found.cosine)
     if not len(made):
         raise AuriscopeError(
-            f"no recording is as near as {audio_threshold:g} to a caption; lower --threshold, or give others"
+            f"no recording is as near as {audio_threshold:g} to a caption, the nearest is {audio_cosine.max():.3f}; "
+            "lower --threshold, or give others"
         )
     result = CurateResult(
         method=method,
@@ -184,17 +192,36 @@ def curate(
         "most": most,
         "captions": [os.fspath(each) for each in given],
         "audio": [os.fspath(each) for each in _listed(audio)],
+        "nearest_label_cosines": _deciles(label_cosine),
+        "nearest_caption_cosines": _deciles(audio_cosine),
     }
-    _write(
-        Path(out),
-        method,
-        recordings,
-        texts,
-        made,
-        [names[near_label[t]] if t in near_label else "" for t in range(len(texts))],
-        facts,
-    )
+    labelled = [
+        (names[label], cosine) if label >= 0 else ("", None)
+        for label, cosine in zip(label_of.tolist(), label_cosine.tolist(), strict=True)
+    ]
+    _write(Path(out), method, recordings, texts, made, labelled, facts)
     return result
+
+
+def _readable(model: CrossModal, texts: Sequence[str], left_out: list[str]) -> list[str]:
+    """The captions that the teacher can read; the others are named in ``left_out``."""
+    readable = []
+    for text in texts:
+        try:
+            model.tokenize([text])
+        except AuriscopeError as error:
+            left_out.append(str(error))
+        else:
+            readable.append(text)
+    if not readable:
+        raise AuriscopeError(f"the teacher can read none of {len(texts)} captions; the first: {left_out[0]}")
+    return readable
+
+
+def _deciles(cosines: Tensor) -> list[float]:
+    """The smallest cosine, those that a tenth, two tenths and so on do not reach, and the largest; [] without any."""
+    told = cosines[~cosines.isnan()].double()
+    return [round(value, 4) for value in np.quantile(told.numpy(), np.linspace(0, 1, 11)).tolist()] if len(told) else []
 
 
 def _check(method: str, audio: Any, labels: Sequence[str] | None, domain: str | None) -> None:
@@ -272,9 +299,12 @@ def _recordings(given: Sequence[StrPath], sample_rate: int) -> list[Recording]:
 
 def _of_input(given: StrPath, sample_rate: int) -> Iterable[Recording]:
     name, path = os.fspath(given), Path(given)
-    if name in CAPTION_SETS or _kind(path) == CAPTIONED:
+    kind = kind_of(path)
+    if kind not in (None, CAPTIONED, LABELLED):
+        raise CorpusError(f"{printable(path)}: holds {kind}, no sounds to pair; give another corpus")
+    if name in CAPTION_SETS or kind == CAPTIONED:
         return _of_captioned(name, sample_rate)
-    if _kind(path) == LABELLED:
+    if kind == LABELLED:
         _, clips, stores = open_labelled(name, "train", sample_rate=sample_rate)
         pool = ClipPool(stores)
         return [Recording(clip.path, clip.group, partial(pool.read, number)) for number, clip in enumerate(clips)]
@@ -294,16 +324,6 @@ def _of_corpus(folder: Path, sample_rate: int) -> list[Recording]:
         raise CorpusError(f"{printable(folder)}: has several clips in one file; cut them into files of their own first")
     pool = ClipPool([open_clips(listed, sample_rate=sample_rate, name=f"{folder.name}-train-unpaired")])
     return [Recording(clip.path, clip.group, partial(pool.read, number)) for number, clip in enumerate(listed)]
-
-
-def _kind(folder: Path) -> str | None:
-    """Of what kind a prepared folder is, if it is one."""
-    if not is_prepared(folder):
-        return None
-    try:
-        return str(json.loads((folder / "corpus.json").read_text(encoding="utf-8"))["kind"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorpusError(f"{printable(folder)}: holds no sounds to pair; give another corpus") from error
 
 
 def _prompts(
@@ -334,15 +354,6 @@ def _domain_name(domain: str | None) -> str:
     if domain is None:
         return ""
     return read_labelled(domain).name if is_prepared(domain) else domain
-
-
-@torch.inference_mode()
-def _embedded_texts(model: CrossModal, texts: Sequence[str], report: Callable[[str, float], None]) -> Tensor:
-    parts = []
-    for first in range(0, len(texts), _TEXTS_AT_ONCE):
-        parts.append(model.embed_text(texts[first : first + _TEXTS_AT_ONCE]).cpu())
-        report("captions", min(1.0, (first + _TEXTS_AT_ONCE) / len(texts)))
-    return torch.cat(parts)
 
 
 @torch.inference_mode()
@@ -379,7 +390,7 @@ def _own_pairs(recordings: Sequence[Recording], texts: Sequence[str], chosen: se
         (number, places[caption])
         for number, recording in enumerate(recordings)
         for caption in recording.captions
-        if places[caption] in chosen
+        if places.get(caption) in chosen
     ]
     audio, text = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
     return Pairs(audio, text, torch.full((len(pairs),), float("nan")))
@@ -391,20 +402,24 @@ def _write(
     recordings: Sequence[Recording],
     texts: Sequence[str],
     made: Pairs,
-    label_of: Sequence[str],
+    labelled: Sequence[tuple[str, float | None]],
     facts: dict[str, Any],
 ) -> None:
-    """Write the folder: the manifest by recording, and beside it every pair with its cosine, and what made them."""
+    """Write the folder: the manifest by recording, and beside it every pair with its cosines, and what made them.
+
+    ``labelled`` is what label each text is nearest to, and how near.
+    """
     by_recording: dict[int, list[str]] = {}
     paths = {number: recordings[number].path.absolute() for number in sorted(set(made.audio.tolist()))}
     root = Path(os.path.commonpath([path.parent for path in paths.values()]))
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["path", "text", "label", "cosine"])
+    writer.writerow(["path", "text", "cosine", "label", "label_cosine"])
     for number, text, cosine in zip(made.audio.tolist(), made.text.tolist(), made.cosine.tolist(), strict=True):
         by_recording.setdefault(number, []).append(texts[text])
-        told = "" if np.isnan(cosine) else f"{cosine:.4f}"
-        writer.writerow([paths[number].relative_to(root).as_posix(), texts[text], label_of[text], told])
+        label, near = labelled[text]
+        told = ["" if value is None or np.isnan(value) else f"{value:.4f}" for value in (cosine, near)]
+        writer.writerow([paths[number].relative_to(root).as_posix(), texts[text], told[0], label, told[1]])
     sounds = []
     for number, captions in by_recording.items():
         info = probe(paths[number])

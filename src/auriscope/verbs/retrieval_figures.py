@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from auriscope.crossmodal.clap import CrossModal
-from auriscope.crossmodal.text import words_of
 from auriscope.crossmodal.windows import embed_recording
-from auriscope.data.captioned import CAPTION_SETS, CaptionedSet
+from auriscope.data.captioned import CAPTION_SETS, CaptionedSet, same_words
 from auriscope.data.labelled_sets import SETS
-from auriscope.data.prepared import is_prepared
+from auriscope.data.prepared import is_prepared, kind_of
 from auriscope.data.prepared_captioned import CAPTIONED
 from auriscope.errors import AuriscopeError
 from auriscope.metrics.retrieval import retrieval_rates
 
 Interval = tuple[float | None, float | None, float | None]
 
-_TEXTS_AT_ONCE = 256
-
 
 def holds_captions(name: str) -> bool:
     """Whether a set's sounds have captions to be found by; a name that is also one of labelled sounds means those."""
     if name in SETS or not is_prepared(name):
         return name not in SETS and name in CAPTION_SETS
-    try:
-        record = json.loads((Path(name) / "corpus.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(record, dict) and record.get("kind") == CAPTIONED
+    return kind_of(name) == CAPTIONED
 
 
 @torch.inference_mode()
@@ -48,7 +39,7 @@ def retrieval_figures(
     intervals, whole recordings are resampled. ``AuriscopeError`` where there are fewer than two different captions.
     """
     sounds = CaptionedSet(name, split, sample_rate=model.sample_rate)
-    said = [{" ".join(words_of(caption)): caption for caption in captions} for captions in sounds.captions]
+    said = [{same_words(caption): caption for caption in captions} for captions in sounds.captions]
     texts = {key: text for own in said for key, text in own.items()}
     if len(texts) < 2:
         raise AuriscopeError(f"{name}: has fewer than two different captions in {split}; there is nothing to find")
@@ -56,11 +47,7 @@ def retrieval_figures(
     for number, sound in enumerate(sounds):
         audio.append(embed_recording(model, torch.from_numpy(sound.waveform).to(model.device)).cpu())
         on_progress((number + 1) / len(sounds))
-    asked = list(texts.values())
-    parts = [
-        model.embed_text(asked[first : first + _TEXTS_AT_ONCE]).cpu() for first in range(0, len(asked), _TEXTS_AT_ONCE)
-    ]
-    scores = (torch.cat(parts) @ torch.stack(audio).T).numpy()
+    scores = (model.embed_texts(list(texts.values())) @ torch.stack(audio).T).numpy()
     places = {key: number for number, key in enumerate(texts)}
     right: NDArray[np.bool_] = np.zeros(scores.shape, dtype=bool)
     for number, own in enumerate(said):
