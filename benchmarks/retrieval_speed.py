@@ -29,7 +29,6 @@ from auriscope.crossmodal.graph import GraphConfig, SoundGraph
 from auriscope.crossmodal.index import FileState, IndexAbout, IndexedFile, Shard, SoundIndex
 
 CENTRES, SURFACE, SPREAD, NOISE = 5000, 24, 0.5, 0.1
-WINDOWS_A_FILE = 1000
 TOP, RECALLED = 10, 256
 FloatArray = NDArray[np.float32]
 Search = Callable[[FloatArray], NDArray[np.int64]]
@@ -41,6 +40,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--kind", choices=("clusters", "even"), default="clusters")
+    parser.add_argument("--windows-a-file", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path)
@@ -53,7 +53,7 @@ def main() -> None:
         about = IndexAbout(f"benchmark/{options.kind}", options.kind.ljust(64, "0"), options.dim, 10.0)
         with SoundIndex.writing(folder, about) as index:
             print(f"{options.rows} x {options.dim}, {options.kind}, {options.threads} threads")
-            print(f"vectors {filled(index, drawn, options.rows)}", flush=True)
+            print(f"vectors {filled(index, drawn, options.rows, options.windows_a_file)}", flush=True)
             if not options.no_graph:
                 print(f"graph {built(folder, index, options.threads)}", flush=True)
         with SoundIndex(folder) as index:
@@ -92,26 +92,28 @@ def unit(vectors: FloatArray) -> FloatArray:
     return found
 
 
-def filled(index: SoundIndex, drawn: Drawn, rows: int) -> str:
-    """Write vectors until there are so many, and say how fast that was."""
+def filled(index: SoundIndex, drawn: Drawn, rows: int, a_file: int) -> str:
+    """Write vectors until there are so many, and say how fast that was and how large the database is."""
     began, before = time.perf_counter(), index.num_windows
-    for start in range(before, rows, WINDOWS_A_FILE):
-        embedding = drawn.draw(start // WINDOWS_A_FILE, min(WINDOWS_A_FILE, rows - start))
+    for start in range(before, rows, a_file):
+        embedding = drawn.draw(start // a_file, min(a_file, rows - start))
         starts = 10.0 * np.arange(len(embedding), dtype=np.float64)
         path = Path(f"/benchmark/{start:012d}.wav")
         index.add([IndexedFile(path, FileState(0, 0), 10.0 * len(embedding), starts, embedding)])
     new = index.num_windows - before
-    return f"drawn and written at {new / (time.perf_counter() - began):.0f} a second" if new else "written earlier"
+    rate = f"drawn and written at {new / (time.perf_counter() - began):.0f} a second" if new else "written earlier"
+    size = (index.folder / "files.sqlite").stat().st_size
+    return f"{rate}; the database has {size / -(-rows // a_file):.0f} bytes a file of {a_file} windows"
 
 
 def built(folder: Path, index: SoundIndex, threads: int) -> str:
     """Build the graph, or what it lacks, and say how fast that was and how large it is."""
     graph = SoundGraph(folder, writing=True)
-    before, began = len(graph), time.perf_counter()
+    before, began, worked = len(graph), time.perf_counter(), time.process_time()
     graph.update(index, num_threads=threads)
-    new, seconds = len(graph) - before, time.perf_counter() - began
+    new, seconds, cores = len(graph) - before, time.perf_counter() - began, time.process_time() - worked
     size = sum(path.stat().st_size for path in folder.glob("graph-*.usearch"))
-    rate = f"built at {new / seconds:.0f} a second" if new else "built earlier"
+    rate = f"built at {new / seconds:.0f} a second, {new / cores:.0f} a second of a core" if new else "built earlier"
     return f"{rate}, {size / len(graph):.0f} bytes a vector on disk"
 
 
