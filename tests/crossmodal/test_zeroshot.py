@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from auriscope.crossmodal import CLAP
 from auriscope.crossmodal.windows import embed_recording
-from auriscope.crossmodal.zeroshot import ENSEMBLE, PHRASES, ZeroShotClassifier, parse_labels, prompts_of
+from auriscope.crossmodal.zeroshot import ENSEMBLE, ZeroShotClassifier, parse_labels, prompts_of
+from auriscope.data.captioned import PHRASES
 from auriscope.data.labelled_sets import SETS
 from auriscope.errors import AuriscopeError
 

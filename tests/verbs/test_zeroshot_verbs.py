@@ -15,7 +15,8 @@ import auriscope
 from auriscope.classification import CNN
 from auriscope.cli import app
 from auriscope.crossmodal import CLAP
-from auriscope.crossmodal.zeroshot import PHRASES, TEMPLATES, ZeroShotClassifier
+from auriscope.crossmodal.zeroshot import TEMPLATES, ZeroShotClassifier
+from auriscope.data.captioned import PHRASES
 from auriscope.data.manifest import Entry, write_manifest
 from auriscope.data.prepared_labelled import PreparedSound, PreparedSounds, write_labelled
 from auriscope.errors import AuriscopeError

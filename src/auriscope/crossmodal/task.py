@@ -20,8 +20,8 @@ from auriscope.crossmodal.losses import clap_loss, encode_in_chunks, gathered
 from auriscope.crossmodal.text import TextEncoder, words_of
 from auriscope.crossmodal.unpaired import soft_clap_loss
 from auriscope.crossmodal.words import read_vectors
-from auriscope.crossmodal.zeroshot import PHRASES, TEMPLATES, prompt_embedding, prompts_of
-from auriscope.data.captioned import CaptionedBatches, CaptionedConfig, CaptionedSet, filled
+from auriscope.crossmodal.zeroshot import TEMPLATES, prompt_embedding, prompts_of
+from auriscope.data.captioned import PHRASES, CaptionedBatches, CaptionedConfig, CaptionedSet, filled
 from auriscope.data.labelled import LabelledSet
 from auriscope.errors import AuriscopeError, CheckpointError, RecipeError
 from auriscope.pretrained.addresses import load

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from auriscope.crossmodal.clap import CrossModal
 from auriscope.crossmodal.text import require_words
 from auriscope.crossmodal.windows import embed_recording
+from auriscope.data.captioned import phrases_of
 from auriscope.errors import AuriscopeError
 
 SLOT = "{}"
@@ -35,44 +36,14 @@ ENSEMBLE = (
 )
 """What ``ensemble`` stands for in the place of templates."""
 
-PHRASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "bell_gong": ("a bell", "a gong"),
-        "coins_keys_chain": ("coins", "keys", "a chain"),
-        "dude_miaowing": ("a man imitating a cat",),
-        "gun_explosion": ("a gun shot", "an explosion"),
-        "human_voice": ("a human voice", "a person coughing", "people talking"),
-        "hyper_reality": ("sound effects",),
-        "laser_scifi": ("a laser", "a science fiction sound"),
-        "mammal": ("a mammal", "an animal"),
-        "metal_hit": ("hitting metal",),
-        "metal_scrape": ("scraping metal",),
-        "paper_cloth": ("paper", "cloth"),
-        "plastic_tape": ("plastic", "tape"),
-        "pool_table": ("billiards", "pool balls"),
-        "shaker_rattle": ("a shaker", "a rattle"),
-        "string_instrument": ("a string instrument", "a guitar", "a violin"),
-        "synth": ("a synthesizer",),
-        "tom": ("a tom drum",),
-        "tool_motor": ("a tool", "a motor"),
-        "vehicle": ("a vehicle", "a car"),
-        "weather": ("rain", "wind", "thunder"),
-        "wind_instrument": ("a wind instrument", "a flute", "a recorder"),
-    }
-)
-"""What is said of labels that name several things, or none that a caption would; they were chosen by the names alone.
-
-A label that is not here is said as it is, with spaces for underscores.
-"""
-
 
 class ZeroShotClassifier:
     """A cross-modal model as a classifier of whatever classes are named.
 
     ``labels`` are at least two different names, ``templates`` texts with a ``{}`` in the place of the name, or
-    ``ensemble`` (:data:`ENSEMBLE`). Every label is said in all its ``phrases``, if it has any (such as
-    :data:`PHRASES`), and all templates; the class is where the mean of these embeddings points. ``AuriscopeError``
-    where they are not so.
+    ``ensemble`` (:data:`ENSEMBLE`). Every label is said in all its ``phrases``, if it has any, such as
+    :data:`~auriscope.data.captioned.PHRASES`, and all templates; the class is where the mean of these embeddings
+    points. ``AuriscopeError`` where they are not so.
     """
 
     def __init__(
@@ -166,7 +137,7 @@ def prompts_of(
     >>> prompts_of("bell_gong", ["this is a sound of {}"], PHRASES)
     ('this is a sound of a bell', 'this is a sound of a gong')
     """
-    said = phrases.get(label) or (" ".join(label.replace("_", " ").split()),)
+    said = phrases_of(label, phrases)
     return tuple(template.replace(SLOT, phrase) for phrase in said for template in templates)
 
 

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from math import ceil, floor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -51,6 +52,35 @@ CAPTION_SETS: dict[str, tuple[str, ...]] = {
 """The sets, and of which corpora they are."""
 CAPTION_OF_LABEL = {"crying_baby": "a baby crying"}
 """What is said of clips that have a label and no text."""
+PHRASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "bell_gong": ("a bell", "a gong"),
+        "coins_keys_chain": ("coins", "keys", "a chain"),
+        "dude_miaowing": ("a man imitating a cat",),
+        "gun_explosion": ("a gun shot", "an explosion"),
+        "human_voice": ("a human voice", "a person coughing", "people talking"),
+        "hyper_reality": ("sound effects",),
+        "laser_scifi": ("a laser", "a science fiction sound"),
+        "mammal": ("a mammal", "an animal"),
+        "metal_hit": ("hitting metal",),
+        "metal_scrape": ("scraping metal",),
+        "paper_cloth": ("paper", "cloth"),
+        "plastic_tape": ("plastic", "tape"),
+        "pool_table": ("billiards", "pool balls"),
+        "shaker_rattle": ("a shaker", "a rattle"),
+        "string_instrument": ("a string instrument", "a guitar", "a violin"),
+        "synth": ("a synthesizer",),
+        "tom": ("a tom drum",),
+        "tool_motor": ("a tool", "a motor"),
+        "vehicle": ("a vehicle", "a car"),
+        "weather": ("rain", "wind", "thunder"),
+        "wind_instrument": ("a wind instrument", "a flute", "a recorder"),
+    }
+)
+"""What is said of labels that name several things, or none that a caption would; they were chosen by the names alone.
+
+A label that is not here is said as it is, with spaces for underscores.
+"""
 _CLASS_OF = SETS["sound-events"].corpora
 _MIX_DB = 5.0
 
@@ -83,6 +113,15 @@ def same_words(text: str) -> str:
     'a dog barks twice'
     """
     return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def phrases_of(label: str, phrases: Mapping[str, Sequence[str]] = PHRASES) -> tuple[str, ...]:
+    """What is said of a label: its phrases, or else its name in words.
+
+    >>> phrases_of("bell_gong"), phrases_of("car_horn")
+    (('a bell', 'a gong'), ('car horn',))
+    """
+    return tuple(phrases.get(label) or (name_of_label(label),))
 
 
 def open_captioned(
@@ -185,7 +224,8 @@ class CaptionedConfig:
         fill: the model's: how shorter ones are filled up.
         balance: 0: every sound comes once before any comes again. Above, sounds are drawn, and a class by the power
             ``1 - balance`` of the number of its sounds; sounds without a class are one.
-        label_share: how often the name of a sound's class stands in the place of its caption, if it has one.
+        label_share: how often the name of a sound's class (:func:`phrases_of`) stands in the place of its caption, if
+            it has one.
         mix_probability: how often another sound is added, up to 5 dB louder or softer; the captions are then joined by
             "and".
         augmentation: changes every sound, each time anew.
@@ -313,7 +353,8 @@ class CaptionedBatches:
         waveform = self._augmenter.apply(self._pool.read(number, start, wanted), drawn)[:longest]
         caption = clip.captions[int(rng.integers(len(clip.captions)))]
         if rng.random() < self.config.label_share and clip.label:
-            caption = name_of_label(clip.label)
+            said = phrases_of(clip.label)
+            caption = said[int(rng.integers(len(said)))]
         return filled(waveform, longest, self.config.fill), caption
 
 

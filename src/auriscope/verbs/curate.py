@@ -20,9 +20,9 @@ from torch import Tensor
 from auriscope.crossmodal.clap import CrossModal
 from auriscope.crossmodal.unpaired import DU_THRESHOLD, Pairs, nearest, pairs_above, thresholds_of
 from auriscope.crossmodal.windows import embed_recording
-from auriscope.crossmodal.zeroshot import PHRASES, TEMPLATES, checked_labels, checked_templates, prompts_of
+from auriscope.crossmodal.zeroshot import TEMPLATES, checked_labels, checked_templates, prompts_of
 from auriscope.data.cache import open_clips
-from auriscope.data.captioned import CAPTION_SETS, open_captioned
+from auriscope.data.captioned import CAPTION_SETS, PHRASES, open_captioned
 from auriscope.data.corpora import corpora_root, labelled_clips
 from auriscope.data.labelled_sets import SETS, open_labelled
 from auriscope.data.pool import ClipPool

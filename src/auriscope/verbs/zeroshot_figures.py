@@ -8,7 +8,8 @@ from functools import partial
 import numpy as np
 
 from auriscope.crossmodal.clap import CrossModal
-from auriscope.crossmodal.zeroshot import PHRASES, TEMPLATES, ZeroShotClassifier
+from auriscope.crossmodal.zeroshot import TEMPLATES, ZeroShotClassifier
+from auriscope.data.captioned import PHRASES
 from auriscope.data.labelled import LabelledSet
 from auriscope.data.prepared import is_prepared
 from auriscope.data.prepared_labelled import read_labelled
