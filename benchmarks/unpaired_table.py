@@ -47,7 +47,7 @@ RECIPES = Path(__file__).resolve().parents[1] / "recipes" / "crossmodal"
 PUBLISHED = Path(__file__).with_name("unpaired_published.csv")
 TEACHER, MORE = "teacher", "more"
 ROWS = (TEACHER, MORE, "sl", "du", "du-sl", "ds", "ds-sl", "ads", "ads-sl")
-DOMAINS = ("sound-events", "esc10", "sound-effects")
+DOMAINS = ("sound-events", "esc10")
 PAIRED, UNPAIRED = "sound-captions-half", ("sound-captions-rest", "infant_cry", "piano_notes")
 
 
