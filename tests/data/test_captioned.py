@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -229,5 +230,9 @@ def test_captions_with_a_word_are_left_out(tmp_path: Path) -> None:
     ]
     # The word, not its letters.
     assert len(CaptionedSet(place, "train", leave_out_words=["rai"]).clips) == 3
-    with pytest.raises(RecipeError, match="the sounds of folders have no classes"):
-        CaptionedConfig(prepared=(place,), leave_out=("glass",))
+    with pytest.raises(CorpusError, match="have no classes to leave out"):
+        CaptionedSet(place, "train", leave_out=["glass"])
+    corpus = read_captioned(place)
+    labelled = [replace(sound, label="glass" if "1" in sound.path else "wood") for sound in corpus.sounds]
+    write_captioned(replace(corpus, sounds=tuple(labelled)), tmp_path / "labelled")
+    assert CaptionedSet(str(tmp_path / "labelled"), "train", leave_out=["glass"]).labels == ("wood", "wood")

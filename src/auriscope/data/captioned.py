@@ -138,28 +138,26 @@ def open_captioned(
 
     The stores hold the clips in the same order. Clips of the classes of ``sound-events`` that ``leave_out`` names are
     left out, and those with a caption that has a word of ``leave_out_words``. ``root`` and ``folder`` are the corpora
-    and the cache, by default where the environment says. Raises ``CorpusError`` when there is no such set or split, or
-    the corpora are missing.
+    and the cache, by default where the environment says. Raises ``CorpusError`` when there is no such set or split, the
+    corpora are missing, or classes are to be left out of a folder whose sounds have none.
     """
-    unwanted = frozenset(leave_out_words)
+    words = frozenset(leave_out_words)
 
-    def named(clip: CaptionedClip) -> bool:
-        return any(unwanted & set(same_words(caption).split()) for caption in clip.captions)
+    def unwanted(clip: CaptionedClip) -> bool:
+        label = _CLASS_OF.get(clip.corpus, {}).get(clip.label, clip.label)
+        return label in leave_out or any(words & set(same_words(caption).split()) for caption in clip.captions)
 
     if is_prepared(name):
-        return _open_folder(name, split, sample_rate, named)
+        return _open_folder(name, split, sample_rate, unwanted, classes=bool(leave_out))
     if name not in CAPTION_SETS:
         raise CorpusError(f"there is no set of captioned sounds {name!r}{suggest(name, CAPTION_SETS)}")
     clips: list[CaptionedClip] = []
     stores: list[ClipStore] = []
     for corpus in CAPTION_SETS[name]:
-        classes = _CLASS_OF.get(corpus, {})
         own = [
             clip
             for clip in map(_captioned, labelled_clips(corpus, split, root=root))
-            if classes.get(clip.label) not in leave_out
-            and not named(clip)
-            and (split != "train" or _in_half(clip, name))
+            if not unwanted(clip) and (split != "train" or _in_half(clip, name))
         ]
         if own:
             clips += own
@@ -182,14 +180,17 @@ def _captioned(clip: LabelledClip) -> CaptionedClip:
 
 
 def _open_folder(
-    name: str, split: str, sample_rate: int, unwanted: Callable[[CaptionedClip], bool]
+    name: str, split: str, sample_rate: int, unwanted: Callable[[CaptionedClip], bool], *, classes: bool
 ) -> tuple[list[CaptionedClip], list[ClipStore]]:
     corpus = read_captioned(name)
+    if classes and not any(sound.label for sound in corpus.sounds):
+        raise CorpusError(f"{name}: its sounds have no classes to leave out; name words of captions instead")
     found = [
         (
             sound,
             CaptionedClip(
                 *(corpus.name, sound.path, corpus.root / sound.path, split, sound.num_frames / sound.sample_rate),
+                label=sound.label,
                 group=f"{corpus.name}:{sound.group}",
                 captions=sound.captions,
             ),
@@ -216,7 +217,7 @@ class CaptionedConfig:
         curated: folders that ``curate`` wrote, from which whole batches are made; the others are a replay of what
             ``sets`` and ``prepared`` hold (Z. Wang et al., arXiv 2305.01864, section 3).
         curated_share: the share of batches that are of ``curated``, if there is any, evenly spread.
-        leave_out: classes of ``sound-events`` whose sounds are not trained on; those of folders have no class.
+        leave_out: classes of ``sound-events`` whose sounds are not trained on.
         leave_out_words: words, lower case; sounds with a caption that has one are not trained on.
         sample_rate: the model's.
         batch_size: pairs in a batch.
@@ -257,10 +258,6 @@ class CaptionedConfig:
         unknown = sorted(set(self.leave_out) - set(SOUND_EVENTS))
         if unknown:
             raise RecipeError(f"data.leave_out: there is no class {unknown[0]!r}{suggest(unknown[0], SOUND_EVENTS)}")
-        if self.leave_out and not self.leave_out_words and (self.prepared or self.curated):
-            raise RecipeError(
-                "data.leave_out: the sounds of folders have no classes; name what to leave out in leave_out_words"
-            )
 
 
 @dataclass(frozen=True)

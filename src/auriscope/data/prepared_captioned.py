@@ -2,9 +2,9 @@
 
 A folder holds ``corpus.json``, which says of what kind it is (``"kind": "captioned sounds"``), the corpus' name and its
 root, and ``manifest.csv`` with a row per caption (:mod:`auriscope.data.manifest`): ``path``, relative to the root,
-``split``, ``text`` (the caption), ``group`` (what a sound shares with others, such as a recording), ``duration_s``,
-``num_frames`` and ``sample_rate``. A sound with several captions has as many rows. The audio stays where it is, and is
-read and resampled as it is needed.
+``split``, ``text`` (the caption), ``label`` (the class, where there are such), ``group`` (what a sound shares with
+others, such as a recording), ``duration_s``, ``num_frames`` and ``sample_rate``. A sound with several captions has as
+many rows. The audio stays where it is, and is read and resampled as it is needed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ CAPTIONED = "captioned sounds"
 
 @dataclass(frozen=True)
 class PreparedCaptions:
-    """A sound and what is said of it: ``path`` relative to the root, ``num_frames`` of its own ``sample_rate``."""
+    """A sound and what is said of it: ``path`` relative to the root, ``num_frames`` of its own ``sample_rate``.
+
+    ``label`` is its class, "" where the corpus has none.
+    """
 
     path: str
     split: str
@@ -30,6 +33,7 @@ class PreparedCaptions:
     group: str
     num_frames: int
     sample_rate: int
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,8 @@ def write_captioned(corpus: PreparedCaptioned, folder: str | Path, beside: Mappi
 def _entries(sound: PreparedCaptions) -> list[Entry]:
     more = {"group": sound.group, "num_frames": str(sound.num_frames), "sample_rate": str(sound.sample_rate)}
     seconds = round(sound.num_frames / sound.sample_rate, 6)
-    return [Entry(sound.path, sound.split, seconds, text=caption, more=more) for caption in sound.captions]
+    label = sound.label or None
+    return [Entry(sound.path, sound.split, seconds, label=label, text=caption, more=more) for caption in sound.captions]
 
 
 def _sound(where: str, entry: Entry) -> PreparedCaptions:
@@ -90,4 +95,4 @@ def _sound(where: str, entry: Entry) -> PreparedCaptions:
         raise CorpusError(f"{where}: lacks or has a wrong {error}; prepare the corpus again") from error
     if not entry.text:
         raise CorpusError(f"{where}: has no text; prepare the corpus again")
-    return PreparedCaptions(entry.path, entry.split, (entry.text,), group, num_frames, sample_rate)
+    return PreparedCaptions(entry.path, entry.split, (entry.text,), group, num_frames, sample_rate, entry.label or "")

@@ -21,6 +21,7 @@ class FoundCaptions:
     path: str
     captions: tuple[str, ...]
     group: str
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,9 @@ def inspect_captioned(
 
     def check(sound: FoundCaptions) -> PreparedCaptions:
         info = audio_info(root / sound.path)
-        return PreparedCaptions(sound.path, sound.split, sound.captions, sound.group, info.frames, info.samplerate)
+        return PreparedCaptions(
+            sound.path, sound.split, sound.captions, sound.group, info.frames, info.samplerate, sound.label
+        )
 
     checked: list[PreparedCaptions] = []
     with ThreadPoolExecutor(NUM_READERS) as pool:
