@@ -21,6 +21,7 @@ from auriscope.data.ahead import made_ahead
 from auriscope.data.augmentation import AugmentationConfig, Augmenter
 from auriscope.data.labelled_sets import open_labelled
 from auriscope.data.pool import ClipPool
+from auriscope.data.prepared_labelled import open_labelled_folder
 from auriscope.data.transcribed import padded
 from auriscope.errors import RecipeError
 
@@ -34,6 +35,8 @@ class LabelledConfig:
     Args:
         set: the set's name (:mod:`auriscope.data.labelled_sets`).
         prepared: a folder of labelled sounds that ``prepare`` wrote, in the place of the set.
+        more: further folders of labelled sounds that ``prepare`` wrote, whose train sounds are learnt from beside the
+            set's. Their labels are classes of the set; what has another label is left out.
         fold: of a prepared corpus with folds, the one that tests (:func:`~auriscope.data.labelled_sets.open_labelled`).
         sample_rate: the model's.
         batch_size: sounds in a batch.
@@ -45,6 +48,7 @@ class LabelledConfig:
 
     set: str = "sound-events"
     prepared: str | None = None
+    more: tuple[str, ...] = ()
     fold: int | None = None
     sample_rate: int = 16_000
     batch_size: int = 32
@@ -84,6 +88,11 @@ class LabelledBatches:
             root=root,
             folder=folder,
         )
+        for place in config.more if split == "train" else ():
+            _, more_clips, more_stores = open_labelled_folder(
+                place, split, sample_rate=config.sample_rate, classes=self.labels
+            )
+            clips, stores = clips + more_clips, stores + more_stores
         self._pool, self._ids = ClipPool(stores), [f"{clip.corpus}:{clip.name}" for clip in clips]
         self._numbers = [self.labels.index(clip.label) for clip in clips]
         self._order = Order(self._numbers, config.balance, seed)

@@ -9,6 +9,7 @@ and is read and resampled as it is needed.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,14 +100,27 @@ def write_labelled(corpus: PreparedSounds, folder: str | Path) -> None:
 
 
 def open_labelled_folder(
-    folder: str | Path, split: str, *, sample_rate: int, fold: int | None = None
+    folder: str | Path,
+    split: str,
+    *,
+    sample_rate: int,
+    fold: int | None = None,
+    classes: Collection[str] | None = None,
 ) -> tuple[tuple[str, ...], list[LabelledClip], list[ClipStore]]:
     """Open a split: the classes, the sounds, and stores that hold them in the same order, one for each rate.
 
-    Errors as of :meth:`PreparedSounds.split` and :func:`read_labelled`.
+    With ``classes``, sounds of others are left out. Errors as of :meth:`PreparedSounds.split` and
+    :func:`read_labelled`, and if no sound is left.
     """
     corpus = read_labelled(folder)
     chosen = sorted(corpus.split(split, fold), key=lambda sound: sound.sample_rate)
+    if classes is not None:
+        chosen = [sound for sound in chosen if sound.label in classes]
+        if not chosen:
+            raise CorpusError(
+                f"{folder}: no sound of the split {split} is of one of the classes {', '.join(classes)}; it has: "
+                f"{', '.join(corpus.labels)}"
+            )
     clips = [
         LabelledClip(
             *(corpus.name, sound.path, corpus.root / sound.path, split, sound.num_frames / sound.sample_rate),

@@ -269,7 +269,7 @@ def _prepare_labelled(
     prepared = inspect_labelled(layout, root, selection, on_progress)
     write_labelled(prepared, folder)
     official, splits = layout.official(selection), {}
-    for name in SPLITS:
+    for name in layout.splits:
         sounds = prepared.split(name)
         splits[name] = LabelledSummary(
             num_sounds=len(sounds),
@@ -291,7 +291,7 @@ def _prepare_captioned(
     prepared = inspect_captioned(layout, root, selection, on_progress)
     write_captioned(prepared, folder)
     official, splits = layout.official(selection), {}
-    for name in SPLITS:
+    for name in layout.splits:
         sounds = prepared.split(name)
         splits[name] = CaptionedSummary(
             num_sounds=len(sounds),

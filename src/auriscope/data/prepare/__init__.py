@@ -10,6 +10,7 @@ from auriscope.data.prepare import (
     clotho,
     commonvoice,
     cryceleb,
+    debian_sounds,
     esc50,
     espeak,
     librimix,
@@ -41,7 +42,7 @@ LAYOUTS: dict[str, AnyLayout] = {
         *(wsj0, librimix, voicebank, musdb, librispeech, commonvoice),
         *(ljspeech, libritts, vctk, voxceleb, cryceleb, ami, espeak),
         *(esc50, urbansound8k, tut17, speechcommands, audiomnist, mnist, quickdraw, classfolders),
-        *(audiocaps, clotho),
+        *(audiocaps, clotho, debian_sounds),
     )
     for layout in module.LAYOUTS
 }

@@ -29,11 +29,12 @@ class CaptionedLayout(Choices):
     """How a corpus of captioned sounds lies on disk as it is distributed.
 
     ``find`` goes from (root, selection) to the sounds; ``official`` says how many sounds each split has in the whole
-    corpus.
+    corpus; ``splits`` are those that it has.
     """
 
     find: Callable[[Path, Selection], Sequence[FoundCaptions]]
     official: Callable[[Selection], Mapping[str, int]] = lambda _: {}
+    splits: tuple[str, ...] = SPLITS
 
 
 def inspect_captioned(
@@ -47,7 +48,7 @@ def inspect_captioned(
         raise CorpusError(f"{root}: is not a folder; give --root the folder of {layout.name}")
     root = root.resolve()
     found = layout.find(root, selection)
-    for split in SPLITS:
+    for split in layout.splits:
         if not any(sound.split == split for sound in found):
             raise CorpusError(f"{root}: {layout.name} has no sound for the split {split}; get the whole corpus")
 

@@ -36,10 +36,12 @@ class LabelledLayout(Choices):
         choices: as of every corpus.
         find: from (root, selection) to the classes in their order, and the sounds.
         official: by selection, how many sounds each split has in the whole corpus; splits left out vary.
+        splits: those that the corpus has.
     """
 
     find: Callable[[Path, Selection], tuple[Sequence[str], Sequence[FoundSound]]]
     official: Callable[[Selection], Mapping[str, int]] = lambda _: {}
+    splits: tuple[str, ...] = SPLITS
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def inspect_labelled(
     """
     root = _folder(root, layout.name)
     labels, found = layout.find(root, selection)
-    _check(labels, {sound.split for sound in found}, root, layout.name, "sound")
+    _check(labels, {sound.split for sound in found}, layout.splits, root, layout.name, "sound")
 
     def check(sound: FoundSound) -> PreparedSound:
         info = audio_info(root / sound.path)
@@ -80,7 +82,7 @@ def inspect_images(layout: ImageLayout, root: Path, selection: Selection, on_pro
     """Find the images of a corpus, and check that the files hold them; errors as of :func:`inspect_labelled`."""
     root = _folder(root, layout.name)
     labels, found = layout.find(root, selection)
-    _check(labels, {stretch.split for stretch in found}, root, layout.name, "image")
+    _check(labels, {stretch.split for stretch in found}, SPLITS, root, layout.name, "image")
     for number, stretch in enumerate(found, start=1):
         for name in filter(None, (stretch.path, stretch.labels_path)):
             there = len(read_array(root / name))
@@ -134,8 +136,8 @@ def _folder(root: Path, name: str) -> Path:
     return root.resolve()
 
 
-def _check(labels: Sequence[str], there: set[str], root: Path, name: str, what: str) -> None:
-    for split in SPLITS:
+def _check(labels: Sequence[str], there: set[str], splits: Sequence[str], root: Path, name: str, what: str) -> None:
+    for split in splits:
         if split not in there:
             raise CorpusError(f"{root}: {name} has no {what} for the split {split}; get the whole corpus")
     if len(labels) < 2:
