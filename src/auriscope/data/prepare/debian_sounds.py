@@ -118,7 +118,7 @@ def _find(root: Path, selection: Selection) -> tuple[list[str], list[FoundSound]
 
 
 def _find_captions(root: Path, selection: Selection) -> list[FoundCaptions]:  # noqa: ARG001
-    return [FoundCaptions("train", path, (row.caption,), row.thing) for path, row in _chosen(root)]
+    return [FoundCaptions("train", path, (row.caption,), row.thing, row.label) for path, row in _chosen(root)]
 
 
 def _official(selection: Selection) -> dict[str, int]:  # noqa: ARG001
