@@ -56,6 +56,9 @@ def main() -> None:
             print(f"vectors {filled(index, drawn, options.rows, options.windows_a_file)}", flush=True)
             if not options.no_graph:
                 print(f"graph {built(folder, index, options.threads)}", flush=True)
+        files = -(-options.rows // options.windows_a_file)
+        size = sum(path.stat().st_size for path in folder.glob("files.sqlite*"))
+        print(f"database of {size / files:.0f} bytes a file of {options.windows_a_file} windows", flush=True)
         with SoundIndex(folder) as index:
             measure(index, drawn, options)
 
@@ -93,7 +96,7 @@ def unit(vectors: FloatArray) -> FloatArray:
 
 
 def filled(index: SoundIndex, drawn: Drawn, rows: int, a_file: int) -> str:
-    """Write vectors until there are so many, and say how fast that was and how large the database is."""
+    """Write vectors until there are so many, and say how fast that was."""
     began, before = time.perf_counter(), index.num_windows
     for start in range(before, rows, a_file):
         embedding = drawn.draw(start // a_file, min(a_file, rows - start))
@@ -101,9 +104,7 @@ def filled(index: SoundIndex, drawn: Drawn, rows: int, a_file: int) -> str:
         path = Path(f"/benchmark/{start:012d}.wav")
         index.add([IndexedFile(path, FileState(0, 0), 10.0 * len(embedding), starts, embedding)])
     new = index.num_windows - before
-    rate = f"drawn and written at {new / (time.perf_counter() - began):.0f} a second" if new else "written earlier"
-    size = (index.folder / "files.sqlite").stat().st_size
-    return f"{rate}; the database has {size / -(-rows // a_file):.0f} bytes a file of {a_file} windows"
+    return f"drawn and written at {new / (time.perf_counter() - began):.0f} a second" if new else "written earlier"
 
 
 def built(folder: Path, index: SoundIndex, threads: int) -> str:
