@@ -110,6 +110,69 @@ def test_a_searcher_answers_many_queries(place: Path) -> None:
             assert found == list(auriscope.match(words, place / "index", top=3).results)
 
 
+@pytest.mark.parametrize("graph", [False, True])
+def test_an_open_searcher_sees_what_changes(place: Path, tmp_path: Path, graph: bool) -> None:
+    if graph:
+        pytest.importorskip("usearch", reason="needs usearch")
+    for number in range(6):
+        sound(tmp_path / f"sounds/{number}.wav", number)
+    folder = tmp_path / "index"
+    auriscope.index(tmp_path / "sounds", folder, model=place / "model")
+
+    def names(path: Path) -> list[str]:
+        return [Path(found.path).name for found in searcher.search(searcher.embedded(path), 20)]
+
+    with Searcher([folder], keep=True) as searcher:
+        assert not searcher.approximate
+        assert len(names(place / "sounds/0.wav")) == 6
+        (tmp_path / "sounds/0.wav").unlink()
+        sound(tmp_path / "sounds/new.wav", 33)
+        auriscope.index(tmp_path / "sounds", folder, approximate=graph)
+        assert sorted(names(place / "sounds/0.wav")) == ["1.wav", "2.wav", "3.wav", "4.wav", "5.wav", "new.wav"]
+        assert names(tmp_path / "sounds/new.wav")[0] == "new.wav"
+        assert (searcher.num_windows, searcher.approximate) == (6, graph)
+        # Most of it: what is left is moved.
+        for number in range(1, 5):
+            (tmp_path / f"sounds/{number}.wav").unlink()
+        auriscope.index(tmp_path / "sounds", folder)
+        assert sorted(names(place / "sounds/0.wav")) == ["5.wav", "new.wav"]
+        assert names(tmp_path / "sounds/new.wav")[0] == "new.wav"
+
+
+def test_what_is_taken_out_during_a_search_is_looked_for_again(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        sound(tmp_path / f"sounds/{number}.wav", number)
+    folder = tmp_path / "index"
+    auriscope.index(tmp_path / "sounds", folder, model=place / "model")
+    with Searcher([folder]) as searcher:
+        nearest = searcher._nearest
+
+        def interrupted(*given: Any) -> Any:
+            hits = nearest(*given)
+            if (tmp_path / "sounds/0.wav").exists():
+                (tmp_path / "sounds/0.wav").unlink()
+                auriscope.index(tmp_path / "sounds", folder)
+            return hits
+
+        monkeypatch.setattr(searcher, "_nearest", interrupted)
+        found = searcher.search(searcher.embedded(place / "sounds/0.wav"), 1)
+        assert [Path(each.path).name for each in found] in (["1.wav"], ["2.wav"])
+
+
+def test_every_window_is_looked_at_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    search = SoundIndex.search
+    monkeypatch.setattr(
+        SoundIndex, "search", lambda *given, **more: (looks.append(given[2]), search(*given, **more))[1]
+    )
+    assert len(auriscope.match("thunder", place / "index", top=7).results) == 7
+    assert len(looks) == 1, "though the first seven windows are not of seven recordings"
+    auriscope.match("thunder", place / "index", top=7, every_window=True)
+    assert looks[1:] == [7]
+
+
 def test_the_command(place: Path, tmp_path: Path) -> None:
     done = run("a dog", place / "index", "--top", 2)
     assert done.exit_code == 0, done.output
