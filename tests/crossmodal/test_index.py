@@ -70,10 +70,10 @@ def test_changed_and_removed_files_are_gone_and_space_is_won_back(
             assert found(index, vectors(90, 3)[2], keep=keep)[0] == Place(Path("/sounds/1.wav"), 4.0, 5.5)
         assert len((tmp_path / "vectors/000001.f16").read_bytes()) == 4 * 8 * 2
         index.remove([Path("/sounds/2.wav")])
-        before = {path: state.size for path, state in index.states().items()}
+        before = {path: state.size for path, state in index.states()}
         index.compact()
         assert not (tmp_path / "vectors/000001.f16").exists(), "all of it was dead"
-        assert {path: state.size for path, state in index.states().items()} == before
+        assert {path: state.size for path, state in index.states()} == before
         index.add([indexed("9.wav", 9, 1)])
         index.remove([Path("/sounds/1.wav")])
         index.compact()
@@ -162,8 +162,25 @@ def test_unreadable_files_are_remembered(tmp_path: Path) -> None:
     with SoundIndex.writing(tmp_path, ABOUT) as index:
         index.add([indexed("b.wav", 1)])
         index.note_unreadable([(Path("/sounds/bad.wav"), state), (Path("/sounds/b.wav"), state)])
-        assert index.states() == {Path("/sounds/bad.wav"): state, Path("/sounds/b.wav"): state}
+        assert dict(index.states()) == {Path("/sounds/bad.wav"): state, Path("/sounds/b.wav"): state}
         assert index.num_files == index.num_windows == 0
+
+
+def test_what_lies_below_a_folder(tmp_path: Path) -> None:
+    with SoundIndex.writing(tmp_path, ABOUT) as index:
+        names = ["a.wav", "a/b.wav", "a/b/c.wav", "a/\udcff.wav", "a0.wav", "a-b/c.wav", "b.wav"]
+        index.add([indexed(name, number) for number, name in enumerate(names)])
+        index.note_unreadable([(Path("/sounds/a/bad.wav"), FileState(1, 2, "is not audio"))])
+
+        def below(folder: str) -> list[str]:
+            return sorted(str(path.relative_to("/sounds")) for path, _ in index.states(below=Path(folder)))
+
+        assert below("/sounds/a") == ["a/b.wav", "a/b/c.wav", "a/bad.wav", "a/\udcff.wav"]
+        assert below("/sounds/a/b") == ["a/b/c.wav"]
+        assert below("/") == below("/sounds") == sorted([*names, "a/bad.wav"])
+        assert below("/sound") == below("/sounds/a/b.wav") == []
+        assert index.state(Path("/sounds/a/bad.wav")) == FileState(1, 2, "is not audio")
+        assert index.state(Path("/sounds/a")) is None
 
 
 def test_names_that_are_no_characters(tmp_path: Path) -> None:
@@ -277,7 +294,7 @@ def test_what_a_killed_writer_left_half_done_is_undone_by_a_reader(tmp_path: Pat
     database.close()
     assert (tmp_path / "copy/files.sqlite").read_bytes() != (tmp_path / "index/files.sqlite").read_bytes()
     with SoundIndex(tmp_path / "copy") as reader:
-        assert {state.size for state in reader.states().values()} == {10}
+        assert {state.size for _, state in reader.states()} == {10}
 
 
 def test_busy_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +308,8 @@ def test_busy_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             lambda: SoundIndex(tmp_path),
             lambda: reader.num_windows,
             lambda: reader.version,
-            reader.states,
+            lambda: list(reader.states()),
+            lambda: reader.state(Path("/sounds/a.wav")),
             reader.shards,
             lambda: reader.place(1, 0),
             lambda: writer.add([indexed("b.wav", 1)]),
@@ -313,7 +331,7 @@ def test_damage_is_one_line(tmp_path: Path) -> None:
     path.write_bytes(whole[:4096] + b"\xa5" * (len(whole) - 4096))
     with SoundIndex(tmp_path) as index:
         attempts: list[Callable[[], object]] = [
-            lambda: index.num_files, index.states, index.shards, lambda: index.place(1, 0)
+            lambda: index.num_files, lambda: list(index.states()), index.shards, lambda: index.place(1, 0)
         ]  # fmt: skip
         for attempt in attempts:
             with pytest.raises(AuriscopeError, match=r"files\.sqlite is damaged"):

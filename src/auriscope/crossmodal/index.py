@@ -1,7 +1,7 @@
 """An index of recordings on disk: windows of sound as vectors, searched exactly or approximately, updated in place.
 
 ========================  ============================================================================================
-``index.json``            format version, the model by its address and the checksum of its weights, and the dimensions
+``index.json``            format version, the model by its address and its checksum, and the dimensions
 ``files.sqlite``          every file: its size and time of change, where its vectors are, when its windows begin, or
                           why it could not be read
 ``vectors/000001.f16``    vectors (rows, dim) of 16 bits, of about a million windows; only ever appended to
@@ -54,12 +54,16 @@ CREATE INDEX IF NOT EXISTS dead_by_shard ON dead (shard);
 
 @dataclass(frozen=True)
 class IndexAbout:
-    """What an index was made with: a model by its address and checksum, and how long its windows are in seconds."""
+    """What an index was made with: a model by its address and checksum, and how long its windows are in seconds.
+
+    Of a ``nameless`` model only the architecture is known, and no address from which it could be loaded.
+    """
 
     model: str
-    weights_sha256: str
+    model_sha256: str
     dim: int
     window_seconds: float
+    nameless: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ class SoundIndex:
     def writing(cls, folder: Path, about: IndexAbout) -> Iterator[Self]:
         """Open the index in a folder for writing, and make it if there is none.
 
-        ``AuriscopeError`` where another process is writing it, or it was made with another model or other weights.
+        ``AuriscopeError`` where another process is writing it, or it was made with another model.
         """
         make_folder(folder)
         if not (folder / ABOUT).exists() and any(folder.iterdir()) and not (folder / LOCK).exists():
@@ -136,7 +140,7 @@ class SoundIndex:
             if not (folder / ABOUT).exists():
                 _make(folder, about)
             with cls(folder, writing=True) as index:
-                index.require(about.model, about.weights_sha256)
+                index.require(about.model, about.model_sha256)
                 index._tidy()
                 yield index
 
@@ -153,18 +157,32 @@ class SoundIndex:
         self._database.close()
         self._packed.clear()
 
-    def require(self, model: str, weights_sha256: str) -> None:
-        """Raise ``AuriscopeError``, with both names, where the index was not made with these weights."""
-        if self.about.weights_sha256 == weights_sha256:
-            return
-        made = self.about.model
-        if made == model:
-            checksums = f"{self.about.weights_sha256[:8]}, not {weights_sha256[:8]}"
+    @property
+    def model_address(self) -> str:
+        """The address of the model that made it; ``AuriscopeError`` where that has none."""
+        if self.about.nameless:
             raise AuriscopeError(
-                f"{printable(self.folder)}: was made with other weights of {made} ({checksums}); make a new index"
+                f"{printable(self.folder)}: was made with a {self.about.model} that has no address; "
+                "give the model itself, or the folder that it was saved in"
+            )
+        return self.about.model
+
+    def require(self, model: str, model_sha256: str) -> None:
+        """Raise ``AuriscopeError``, with both names, where the index was not made with this model."""
+        if self.about.model_sha256 == model_sha256:
+            return
+        made, shown = self.about.model, printable(self.folder)
+        if made == model:
+            checksums = f"{self.about.model_sha256[:8]}, not {model_sha256[:8]}"
+            raise AuriscopeError(
+                f"{shown}: was made with other weights or settings of {made} ({checksums}); make a new index"
+            )
+        if self.about.nameless:
+            raise AuriscopeError(
+                f"{shown}: was made with a {made} that has no address, not with {model}; give that, or make a new index"
             )
         raise AuriscopeError(
-            f"{printable(self.folder)}: was made with {made}, not with {model}; use --model {made}, or make a new index"
+            f"{shown}: was made with {made}, not with {model}; use --model {made}, or make a new index"
         )
 
     # What is in it
@@ -187,10 +205,20 @@ class SoundIndex:
         (number,) = self._database.row("SELECT COALESCE(SUM(duration_seconds), 0) FROM files")
         return float(number)
 
-    def states(self) -> dict[Path, FileState]:
-        """Every file by its absolute path, those that could not be read included."""
-        rows = self._database.rows("SELECT path, size, modified_ns, error FROM files")
-        return {Path(os.fsdecode(path)): FileState(size, changed, error) for path, size, changed, error in rows}
+    def state(self, path: Path) -> FileState | None:
+        """What the index knows of a file, by its absolute path, also of one that could not be read."""
+        row = self._database.row("SELECT size, modified_ns, error FROM files WHERE path = ?", (os.fsencode(path),))
+        return None if row is None else FileState(*row)
+
+    def states(self, below: Path | None = None) -> Iterator[tuple[Path, FileState]]:
+        """Give every file, or every one below a folder, in the order of the paths, and what is known of it."""
+        query = "SELECT path, size, modified_ns, error FROM files"
+        values: tuple[bytes, ...] = ()
+        if below is not None:
+            begin = os.path.join(os.fsencode(below), b"")  # noqa: PTH118  # a path of bytes
+            query, values = f"{query} WHERE path > ? AND path < ?", (begin, begin[:-1] + bytes([begin[-1] + 1]))
+        for path, size, modified_ns, error in self._database.rows(f"{query} ORDER BY path", values):
+            yield Path(os.fsdecode(path)), FileState(size, modified_ns, error)
 
     @property
     def version(self) -> int:
@@ -429,7 +457,11 @@ def _read_about(folder: Path) -> IndexAbout:
                 f"{shown}: is an index of format {record['format_version']}; this auriscope knows {_FORMAT_VERSION}"
             )
         return IndexAbout(
-            str(record["model"]), str(record["weights_sha256"]), int(record["dim"]), float(record["window_seconds"])
+            str(record["model"]),
+            str(record["model_sha256"]),
+            int(record["dim"]),
+            float(record["window_seconds"]),
+            bool(record["nameless"]),
         )
     except (KeyError, TypeError, ValueError):
         raise AuriscopeError(f"{shown}: its {ABOUT} is damaged; make a new index") from None

@@ -56,12 +56,12 @@ class Searcher:
                 shown = ", ".join(printable(folder) for folder in folders)
                 raise AuriscopeError(f"{shown}: holds no sound; put some in: auriscope index FOLDER --out {shown}")
             self._reader = SoundReader(
-                self._indices[0].about.model if model is None else model, device=device, offline=offline
+                self._indices[0].model_address if model is None else model, device=device, offline=offline
             )
             self.address = self._reader.address
             """The model's address."""
             for index in self._indices:
-                index.require(self.address, self._reader.weights_sha256)
+                index.require(self.address, self._reader.sha256)
             self._exact = exact
             self._versions = [-1] * len(self._indices)
             self._shards: list[list[Shard]] = [[] for _ in self._indices]
