@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,50 @@ def test_few_vectors_and_none(tmp_path: Path) -> None:
         _, _, rows = SoundGraph(tmp_path).search(index, vectors(0, 2), 3)
         assert rows[:, 0].tolist() == [0, 1]
         assert rows[:, 2].tolist() == [-1, -1]
+
+
+def test_a_graph_that_is_newer_than_what_is_known_of_the_index(tmp_path: Path) -> None:
+    own = vectors(0, 40)
+    with SoundIndex.writing(tmp_path, ABOUT) as index:
+        put(index, "a", own[:20])
+        before = index.shards()
+        put(index, "b", own[20:])
+        SoundGraph(tmp_path, writing=True).update(index)
+        scores, _, rows = SoundGraph(tmp_path).search(index, own, 5, shards=before)
+        assert rows[:20, 0].tolist() == list(range(20))
+        assert rows.max() < 20, "what came later is not known yet"
+        assert (np.diff(scores[:20], axis=1) <= 0).all()
+
+
+def test_a_graph_that_is_replaced_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with SoundIndex.writing(tmp_path, ABOUT) as index:
+        put(index, "a", vectors(0, 20))
+        SoundGraph(tmp_path, writing=True).update(index)
+        opened = SoundGraph(tmp_path)
+        read = module._read_state
+        told = [read(tmp_path)]
+        put(index, "b", vectors(1, 20))
+        assert not opened.outdated
+        SoundGraph(tmp_path, writing=True).update(index)
+        assert opened.outdated
+        assert not (tmp_path / told[0].file).exists()
+        monkeypatch.setattr(module, "_read_state", lambda folder: told.pop() if told else read(folder))
+        assert len(SoundGraph(tmp_path)) == 40
+
+
+def test_a_graph_is_on_the_disk_before_it_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[str] = []
+    sync = os.fsync
+
+    def noted(handle: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        sync(handle)
+
+    with SoundIndex.writing(tmp_path, ABOUT) as index:
+        put(index, "a", vectors(0, 20))
+        monkeypatch.setattr(os, "fsync", noted)
+        SoundGraph(tmp_path, writing=True).update(index)
+    assert flushed[:3] == ["graph-000001.usearch", tmp_path.name, "graph.json.part"]
 
 
 def test_a_damaged_graph_is_one_line(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,8 +28,8 @@ from auriscope.pretrained import load, model_class
 from auriscope.signal.files import read, write
 from auriscope.verbs.batch import Progress
 from auriscope.verbs.index import IndexResult
-from auriscope.verbs.sounds import SoundReader
-from auriscope.verbs.workers import portions_of
+from auriscope.verbs.sounds import ReaderSettings, SoundReader
+from auriscope.verbs.workers import embedded_by_processes, portions_of
 
 from .sound_folders import sound, tiny_clap
 
@@ -67,7 +70,7 @@ def test_an_index_is_brought_up_to_date(model: Path, sounds: Path, tmp_path: Pat
     assert counts(third) == (1, 1, 3, 1, 0)
     assert third.num_windows == 2 + 3 + 2 + 1
     with SoundIndex(index) as there:
-        assert sorted(path.name for path in there.states()) == ["0.wav", "1.wav", "3.wav", "long.flac", "new.wav"]
+        assert sorted(path.name for path, _ in there.states()) == ["0.wav", "1.wav", "3.wav", "long.flac", "new.wav"]
     (forced,) = auriscope.index(sounds, index, force=True)
     assert counts(forced) == (0, 5, 0, 0, 0)
     assert forced.num_windows == third.num_windows
@@ -148,6 +151,53 @@ def test_unreadable_files_are_listed_and_left_out(model: Path, sounds: Path, tmp
     assert (len(result.unreadable), result.num_files) == (1, 5)
 
 
+def test_a_folder_that_was_emptied_is_cleared(model: Path, sounds: Path, tmp_path: Path) -> None:
+    index, empty = tmp_path / "index", tmp_path / "empty"
+    empty.mkdir()
+    auriscope.index(sounds, index, model=model)
+    (sounds / "deep/long.flac").unlink()
+    (result,) = auriscope.index(sounds / "deep", index)
+    assert (counts(result), result.num_files) == ((0, 0, 0, 1, 0), 4)
+    for path in sounds.glob("*.wav"):
+        path.unlink()
+    result, other = auriscope.index([sounds, empty], index)
+    assert (counts(result), result.num_files, result.num_windows) == ((0, 0, 0, 4, 0), 0, 0)
+    assert other.error == f"{empty}: no audio file in this folder; give one that holds some"
+    (result,) = auriscope.index(sounds, index)
+    assert result.error == f"{sounds}: no audio file in this folder; give one that holds some"
+
+
+@pytest.mark.parametrize("call", ["scandir", "stat"])
+def test_what_cannot_be_looked_at_is_not_taken_out(
+    call: str, model: Path, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a folder, its names may be secret, or what bears them."""
+    index = tmp_path / "index"
+    sound(sounds / "deep/er/a.wav", 7)
+    auriscope.index(sounds, index, model=model)
+    (sounds / "2.wav").unlink()
+    asked = getattr(os, call)
+
+    def refuses(path: Any = ".", **more: Any) -> Any:
+        secret = isinstance(path, str | os.PathLike) and Path(path).is_relative_to(sounds / "deep")
+        if secret and (call == "scandir" or Path(path).suffix):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+        return asked(path, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, refuses)
+        (result,) = auriscope.index(sounds, index)
+        assert (result.num_unchanged, result.num_removed, result.num_files) == (3, 1, 5)
+        if call == "scandir":
+            (told,) = result.unreadable
+            assert told.path == str(sounds / "deep")
+            assert told.error == f"{told.path}: cannot be listed (Permission denied); what was found there is kept"
+            (whole,) = auriscope.index(sounds / "deep", index)
+            assert whole.error == told.error
+    (result,) = auriscope.index(sounds, index)
+    assert counts(result) == (0, 0, 5, 0, 0)
+
+
 def test_inputs_that_are_not_there_leave_nothing_behind(model: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     arguments = ["index", tmp_path / "missing", tmp_path / "empty", "--out", tmp_path / "index", "--model", model]
@@ -171,6 +221,19 @@ def test_another_model_is_refused_with_both_names(model: Path, sounds: Path, tmp
     kind.from_config(dict(kind.Tiny)).save_pretrained(tmp_path / "classifier")
     with pytest.raises(AuriscopeError, match="does not match sounds with texts"):
         auriscope.index(sounds, tmp_path / "new", model=tmp_path / "classifier")
+    # The same weights heard otherwise, in place of the model.
+    longer = tmp_path / "longer"
+    shutil.copytree(model, longer)
+    config = json.loads((longer / "config.json").read_text())
+    config["config"]["window_seconds"] = 4.0
+    (longer / "config.json").write_text(json.dumps(config))
+    auriscope.index(sounds, tmp_path / "index-of-longer", model=longer)
+    with pytest.raises(AuriscopeError, match=f"made with {model}, not with {longer}"):
+        auriscope.index(sounds, tmp_path / "index", model=longer)
+    config["config"]["window_seconds"] = 2.5
+    (longer / "config.json").write_text(json.dumps(config))
+    with pytest.raises(AuriscopeError, match=f"made with other weights or settings of {longer} "):
+        auriscope.match("rain", tmp_path / "index-of-longer")
     # The same weights are the same model, by whatever address.
     (result,) = auriscope.index(sounds, tmp_path / "index", model=load(model))  # type: ignore[arg-type]
     assert counts(result)[2] == 5
@@ -184,6 +247,41 @@ def test_many_processes_find_what_one_does(model: Path, sounds: Path, tmp_path: 
     assert contents(tmp_path / "alone") == contents(tmp_path / "shared")
     with pytest.raises(AuriscopeError, match="workers load the model by its address"):
         auriscope.index(sounds, tmp_path / "shared", model=load(model), workers=2)  # type: ignore[arg-type]
+
+
+def test_a_file_that_ends_its_process_is_left_out(model: Path, sounds: Path, tmp_path: Path) -> None:
+    """It takes no other file with it, and is not read again until it has changed."""
+    poison = sound(sounds / "2.wav", 30)
+    script = tmp_path / "run.py"
+    script.write_text(f"""
+import os
+from auriscope.verbs import index, sounds
+index._PORTION_FILES = 2
+read = sounds.SoundReader.read
+def fatal(reader, path, *more):
+    if path.name == "2.wav":
+        os._exit(1)
+    return read(reader, path, *more)
+sounds.SoundReader.read = fatal
+import auriscope
+if __name__ == "__main__":
+    for model in ({str(model)!r}, None):
+        (result,) = auriscope.index({str(sounds)!r}, {str(tmp_path / "index")!r}, model=model, workers=2)
+        print(result.num_new, result.num_unchanged, *(each.error for each in result.unreadable))
+""")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=500)
+    line = f"{poison}: its reading ended the process, perhaps for want of memory; it is left out"
+    assert done.stdout.splitlines() == [f"4 0 {line}", f"0 4 {line}"]
+    auriscope.index(sounds, tmp_path / "whole", model=model)
+    poison.unlink()
+    auriscope.index(sounds, tmp_path / "whole")
+    assert contents(tmp_path / "index") == contents(tmp_path / "whole")
+
+
+def test_workers_that_cannot_begin_are_no_fault_of_the_files(sounds: Path, tmp_path: Path) -> None:
+    portions = [[path] for path in sorted(sounds.glob("*.wav"))]
+    with pytest.raises(AuriscopeError, match="end before they read anything"):
+        list(embedded_by_processes(portions, ReaderSettings(str(tmp_path / "missing")), 1))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray")
@@ -275,9 +373,9 @@ def test_a_graph_is_made_and_kept_up(model: Path, sounds: Path, tmp_path: Path) 
 
 def test_portions() -> None:
     paths = [Path(name) for name in "abcdef"]
-    portions = portions_of(paths, [1, 1, 1, 9, 5, 5], most_files=2, most_bytes=8)
+    portions = list(portions_of(paths, [1, 1, 1, 9, 5, 5], most_files=2, most_bytes=8))
     assert [[path.name for path in portion] for portion in portions] == [["a", "b"], ["c"], ["d"], ["e"], ["f"]]
-    assert portions_of([], [], most_files=2, most_bytes=8) == []
+    assert list(portions_of([], [], most_files=2, most_bytes=8)) == []
 
 
 def test_no_workers_are_refused(sounds: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import gzip
 import html.parser
 import importlib.util
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 import auriscope
 from auriscope.cli import app
+from auriscope.crossmodal.graph import SoundGraph
 from auriscope.crossmodal.index import SoundIndex
 from auriscope.errors import AuriscopeError
 from auriscope.pretrained import load
@@ -95,12 +97,32 @@ def test_several_indices_are_searched_together(place: Path) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("usearch") is None, reason="needs usearch")
-def test_a_graph_finds_the_same_among_few(place: Path, tmp_path: Path) -> None:
-    auriscope.index(place / "sounds", tmp_path / "index", model=place / "model", approximate=True)
-    near = auriscope.match(place / "sounds/2.wav", tmp_path / "index")
-    exact = auriscope.match(place / "sounds/2.wav", tmp_path / "index", exact=True)
-    assert (near.approximate, exact.approximate) == (True, False)
-    assert [found.path for found in near.results] == [found.path for found in exact.results]
+def test_a_graph_finds_the_nearest_among_many(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two hundred windows it looks at four for every one that is asked for."""
+    rng = np.random.default_rng(0)
+    tones = [np.sin(2 * np.pi * rng.uniform(50.0, 7000.0) * np.arange(2 * RATE) / RATE) for _ in range(200)]
+    noise = rng.standard_normal((200, 2 * RATE)) * rng.uniform(0.0, 0.3, (200, 1))
+    waveform = (0.3 * (np.stack(tones) + noise)).astype(np.float32)
+    (tmp_path / "sounds").mkdir()
+    write(tmp_path / "sounds/many.wav", waveform.reshape(-1), RATE)
+    auriscope.index(tmp_path / "sounds", tmp_path / "index", model=place / "model", approximate=True)
+    scored = []
+    candidates = SoundGraph._candidates
+
+    def counted(*given: Any) -> Any:
+        found = candidates(*given)
+        scored.append(int((found.rows >= 0).sum()))
+        return found
+
+    monkeypatch.setattr(SoundGraph, "_candidates", counted)
+    for number in range(0, 200, 20):
+        write(tmp_path / "query.wav", waveform[number], RATE)
+        near = auriscope.match(tmp_path / "query.wav", tmp_path / "index", top=1)
+        exact = auriscope.match(tmp_path / "query.wav", tmp_path / "index", top=1, exact=True)
+        assert (near.approximate, exact.approximate) == (True, False)
+        assert near.results == exact.results
+        assert near.results[0].start_seconds == 2.0 * number
+    assert scored == [4] * 10
 
 
 def test_a_searcher_answers_many_queries(place: Path) -> None:
@@ -108,6 +130,69 @@ def test_a_searcher_answers_many_queries(place: Path) -> None:
         for words in ("rain", "wind"):
             found = searcher.search(searcher.embedded(words), 3)
             assert found == list(auriscope.match(words, place / "index", top=3).results)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_an_open_searcher_sees_what_changes(place: Path, tmp_path: Path, graph: bool) -> None:
+    if graph:
+        pytest.importorskip("usearch", reason="needs usearch")
+    for number in range(6):
+        sound(tmp_path / f"sounds/{number}.wav", number)
+    folder = tmp_path / "index"
+    auriscope.index(tmp_path / "sounds", folder, model=place / "model")
+
+    def names(path: Path) -> list[str]:
+        return [Path(found.path).name for found in searcher.search(searcher.embedded(path), 20)]
+
+    with Searcher([folder], keep=True) as searcher:
+        assert not searcher.approximate
+        assert len(names(place / "sounds/0.wav")) == 6
+        (tmp_path / "sounds/0.wav").unlink()
+        sound(tmp_path / "sounds/new.wav", 33)
+        auriscope.index(tmp_path / "sounds", folder, approximate=graph)
+        assert sorted(names(place / "sounds/0.wav")) == ["1.wav", "2.wav", "3.wav", "4.wav", "5.wav", "new.wav"]
+        assert names(tmp_path / "sounds/new.wav")[0] == "new.wav"
+        assert (searcher.num_windows, searcher.approximate) == (6, graph)
+        # Most of it: what is left is moved.
+        for number in range(1, 5):
+            (tmp_path / f"sounds/{number}.wav").unlink()
+        auriscope.index(tmp_path / "sounds", folder)
+        assert sorted(names(place / "sounds/0.wav")) == ["5.wav", "new.wav"]
+        assert names(tmp_path / "sounds/new.wav")[0] == "new.wav"
+
+
+def test_what_is_taken_out_during_a_search_is_looked_for_again(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        sound(tmp_path / f"sounds/{number}.wav", number)
+    folder = tmp_path / "index"
+    auriscope.index(tmp_path / "sounds", folder, model=place / "model")
+    with Searcher([folder]) as searcher:
+        nearest = searcher._nearest
+
+        def interrupted(*given: Any) -> Any:
+            hits = nearest(*given)
+            if (tmp_path / "sounds/0.wav").exists():
+                (tmp_path / "sounds/0.wav").unlink()
+                auriscope.index(tmp_path / "sounds", folder)
+            return hits
+
+        monkeypatch.setattr(searcher, "_nearest", interrupted)
+        found = searcher.search(searcher.embedded(place / "sounds/0.wav"), 1)
+        assert [Path(each.path).name for each in found] in (["1.wav"], ["2.wav"])
+
+
+def test_every_window_is_looked_at_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    search = SoundIndex.search
+    monkeypatch.setattr(
+        SoundIndex, "search", lambda *given, **more: (looks.append(given[2]), search(*given, **more))[1]
+    )
+    assert len(auriscope.match("thunder", place / "index", top=7).results) == 7
+    assert len(looks) == 1, "though the first seven windows are not of seven recordings"
+    auriscope.match("thunder", place / "index", top=7, every_window=True)
+    assert looks[1:] == [7]
 
 
 def test_the_command(place: Path, tmp_path: Path) -> None:
@@ -122,6 +207,24 @@ def test_the_command(place: Path, tmp_path: Path) -> None:
     assert result == json.loads((tmp_path / "out/match.json").read_text())
     # A file's name may be what is looked for.
     assert json.loads(run(place / "sounds/3.wav", place / "index", "--text", "--json").stdout)["kind"] == "text"
+
+
+def test_an_index_of_a_model_without_an_address(place: Path, tmp_path: Path) -> None:
+    sound(tmp_path / "sounds/a.wav", 1)
+    model = load(place / "model")
+    auriscope.index(tmp_path / "sounds", tmp_path / "index", model=model)  # type: ignore[arg-type]
+    line = "was made with a crossmodal/clap that has no address; give the model itself, or the folder"
+    for attempt in (
+        lambda: auriscope.match("rain", tmp_path / "index"),
+        lambda: auriscope.index(tmp_path / "sounds", tmp_path / "index"),
+    ):
+        with pytest.raises(AuriscopeError, match=line):
+            attempt()
+    for given in (model, place / "model"):
+        assert len(auriscope.match("rain", tmp_path / "index", model=given).results) == 1  # type: ignore[arg-type]
+    other = tiny_clap(tmp_path / "other", seed=5)
+    with pytest.raises(AuriscopeError, match=f"a crossmodal/clap that has no address, not with {other}"):
+        auriscope.match("rain", tmp_path / "index", model=other)
 
 
 def test_what_cannot_be_is_one_line(place: Path, tmp_path: Path) -> None:
@@ -191,6 +294,25 @@ def test_the_page_is_one_closed_file(found: MatchResult) -> None:
     for each in (*sounds, *pictures):
         assert str(each["src"]).startswith("data:")
         assert each.get("alt") or each.get("aria-label")
+
+
+def test_the_page_says_how_to_find_the_same_again(place: Path, tmp_path: Path) -> None:
+    def command(query: str, out: str, **options: Any) -> str:
+        result = auriscope.match(query, place / "index", tmp_path / out, **options)
+        page = _Page()
+        page.feed(Path(result.files[0]).read_text(encoding="utf-8"))
+        return page.text[page.text.index("auriscope match") :].split("\n")[0]
+
+    assert command("a dog", "plain") == f"auriscope match 'a dog' {place}/index --out {tmp_path}/plain"
+    options = {"text": True, "model": place / "model", "top": 3, "every_window": True, "exact": True}
+    again = command("-rain's end", "all", **options)
+    assert again.endswith(f" -- '-rain'\"'\"'s end' {place}/index")
+    before = json.loads((tmp_path / "all/match.json").read_text())
+    for options_of_page in (f"--model {place}/model", "--top 3", "--text", "--every-window", "--exact"):
+        assert options_of_page in again
+    done = CliRunner().invoke(app, shlex.split(again)[1:])
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "all/match.json").read_text()) == before
 
 
 @pytest.mark.skipif(

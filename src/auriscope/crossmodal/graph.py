@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from auriscope.crossmodal.index import Shard, SoundIndex
 from auriscope.crossmodal.search import Found, exact_search, merged
+from auriscope.crossmodal.storage import flush
 from auriscope.errors import AuriscopeError
 from auriscope.signal.outputs import cannot_write, printable, written_aside
 
@@ -69,7 +70,12 @@ class SoundGraph:
     def __init__(self, folder: Path, config: GraphConfig | None = None, *, writing: bool = False) -> None:
         self.folder, self.config = folder, config or GraphConfig()
         self._state = _read_state(folder)
-        self._graph = self._opened(writing) if self._state.file else None
+        self._graph = self._opened(writing)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether another process has written a newer one, or taken it away."""
+        return _read_state(self.folder) != self._state
 
     def __len__(self) -> int:
         return 0 if self._graph is None else len(self._graph)
@@ -156,7 +162,8 @@ class SoundGraph:
         scores = np.full(keys.shape, -np.inf, dtype=np.float32)
         own = np.broadcast_to(np.arange(len(queries))[:, None], keys.shape)
         for shard in shards:
-            mine = there & (keys >> _SHIFT == shard.number)
+            # The graph may be newer than what is known of the index: rows beyond that are found when they are known.
+            mine = there & (keys >> _SHIFT == shard.number) & ((keys & ((1 << _SHIFT) - 1)) < len(shard.vectors))
             rows = keys[mine] & ((1 << _SHIFT) - 1)
             if len(rows) == 0:
                 continue
@@ -198,17 +205,22 @@ class SoundGraph:
         )
 
     def _opened(self, writing: bool) -> Any:
-        path = self.folder / self._state.file
-        try:
-            graph = require_usearch().Index.restore(path, view=not writing)
-        except (OSError, RuntimeError, ValueError):
-            graph = None
-        if graph is None:
-            raise AuriscopeError(
-                f"{printable(path)}: cannot be read; remove {STATE} beside it, and index with --approximate again"
-            )
-        graph.expansion_add = self.config.expansion_add
-        return graph
+        while self._state.file:
+            path = self.folder / self._state.file
+            try:
+                graph = require_usearch().Index.restore(path, view=not writing)
+            except (OSError, RuntimeError, ValueError):
+                graph = None
+            if graph is not None:
+                graph.expansion_add = self.config.expansion_add
+                return graph
+            before, self._state = self._state, _read_state(self.folder)
+            # A writer removes the file that a newer one takes the place of, perhaps before it could be opened.
+            if self._state == before:
+                raise AuriscopeError(
+                    f"{printable(path)}: cannot be read; remove {STATE} beside it, and index with --approximate again"
+                )
+        return None
 
     def _save(self) -> None:
         """Write the graph under a new name, then say so, then remove the old one."""
@@ -218,6 +230,8 @@ class SoundGraph:
         self._state.file = f"graph-{number:06d}.usearch"
         try:
             self._graph.save(self.folder / self._state.file)
+            flush(self.folder / self._state.file)
+            flush(self.folder)
         except (OSError, RuntimeError) as error:
             raise cannot_write(self.folder / self._state.file, OSError(str(error))) from None
         with written_aside(self.folder / STATE) as aside:

@@ -1,7 +1,7 @@
 """An index of recordings on disk: windows of sound as vectors, searched exactly or approximately, updated in place.
 
 ========================  ============================================================================================
-``index.json``            format version, the model by its address and the checksum of its weights, and the dimensions
+``index.json``            format version, the model by its address and its checksum, and the dimensions
 ``files.sqlite``          every file: its size and time of change, where its vectors are, when its windows begin, or
                           why it could not be read
 ``vectors/000001.f16``    vectors (rows, dim) of 16 bits, of about a million windows; only ever appended to
@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,8 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auriscope.crossmodal.search import PackedVectors, exact_search, merged
+from auriscope.crossmodal.storage import Database, flush, locked
 from auriscope.errors import AuriscopeError
-from auriscope.signal.outputs import cannot_write, make_folder, printable, written_aside
+from auriscope.signal.outputs import make_folder, printable, written_aside
 
 __all__ = ["FileState", "Hit", "IndexAbout", "IndexedFile", "Place", "Shard", "SoundIndex"]
 
@@ -39,7 +39,7 @@ SHARD_ROWS = 1 << 20
 """A file of vectors takes no more files when it holds so many windows."""
 
 _FORMAT_VERSION = 1
-_PIECE = 1 << 12
+_PIECE_ROWS = 1 << 16
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS shards (
     id INTEGER PRIMARY KEY AUTOINCREMENT, num_rows INTEGER NOT NULL, num_dead INTEGER NOT NULL);
@@ -54,12 +54,16 @@ CREATE INDEX IF NOT EXISTS dead_by_shard ON dead (shard);
 
 @dataclass(frozen=True)
 class IndexAbout:
-    """What an index was made with: a model by its address and checksum, and how long its windows are in seconds."""
+    """What an index was made with: a model by its address and checksum, and how long its windows are in seconds.
+
+    Of a ``nameless`` model only the architecture is known, and no address from which it could be loaded.
+    """
 
     model: str
-    weights_sha256: str
+    model_sha256: str
     dim: int
     window_seconds: float
+    nameless: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,10 +120,10 @@ class SoundIndex:
     Raises ``AuriscopeError``, one line, where the folder holds no index or a damaged one.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, writing: bool = False) -> None:
         self.folder = folder
         self.about = _read_about(folder)
-        self._database = _connect(folder)
+        self._database = Database(folder / FILES, writing=writing)
         self._packed: dict[int, PackedVectors] = {}
 
     @classmethod
@@ -127,19 +131,16 @@ class SoundIndex:
     def writing(cls, folder: Path, about: IndexAbout) -> Iterator[Self]:
         """Open the index in a folder for writing, and make it if there is none.
 
-        ``AuriscopeError`` where another process is writing it, or it was made with another model or other weights.
+        ``AuriscopeError`` where another process is writing it, or it was made with another model.
         """
         make_folder(folder)
         if not (folder / ABOUT).exists() and any(folder.iterdir()) and not (folder / LOCK).exists():
             raise AuriscopeError(f"{printable(folder)}: holds other things, and no index; choose a new folder")
-        with _lock(folder):
+        with locked(folder / LOCK):
             if not (folder / ABOUT).exists():
-                make_folder(folder / VECTORS)
-                with written_aside(folder / ABOUT) as aside:
-                    record = {"format_version": _FORMAT_VERSION, **asdict(about)}
-                    aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            with cls(folder) as index:
-                index.require(about.model, about.weights_sha256)
+                _make(folder, about)
+            with cls(folder, writing=True) as index:
+                index.require(about.model, about.model_sha256)
                 index._tidy()
                 yield index
 
@@ -156,18 +157,32 @@ class SoundIndex:
         self._database.close()
         self._packed.clear()
 
-    def require(self, model: str, weights_sha256: str) -> None:
-        """Raise ``AuriscopeError``, with both names, where the index was not made with these weights."""
-        if self.about.weights_sha256 == weights_sha256:
-            return
-        made = self.about.model
-        if made == model:
-            checksums = f"{self.about.weights_sha256[:8]}, not {weights_sha256[:8]}"
+    @property
+    def model_address(self) -> str:
+        """The address of the model that made it; ``AuriscopeError`` where that has none."""
+        if self.about.nameless:
             raise AuriscopeError(
-                f"{printable(self.folder)}: was made with other weights of {made} ({checksums}); make a new index"
+                f"{printable(self.folder)}: was made with a {self.about.model} that has no address; "
+                "give the model itself, or the folder that it was saved in"
+            )
+        return self.about.model
+
+    def require(self, model: str, model_sha256: str) -> None:
+        """Raise ``AuriscopeError``, with both names, where the index was not made with this model."""
+        if self.about.model_sha256 == model_sha256:
+            return
+        made, shown = self.about.model, printable(self.folder)
+        if made == model:
+            checksums = f"{self.about.model_sha256[:8]}, not {model_sha256[:8]}"
+            raise AuriscopeError(
+                f"{shown}: was made with other weights or settings of {made} ({checksums}); make a new index"
+            )
+        if self.about.nameless:
+            raise AuriscopeError(
+                f"{shown}: was made with a {made} that has no address, not with {model}; give that, or make a new index"
             )
         raise AuriscopeError(
-            f"{printable(self.folder)}: was made with {made}, not with {model}; use --model {made}, or make a new index"
+            f"{shown}: was made with {made}, not with {model}; use --model {made}, or make a new index"
         )
 
     # What is in it
@@ -175,47 +190,64 @@ class SoundIndex:
     @property
     def num_windows(self) -> int:
         """How many windows can be found."""
-        (number,) = self._database.execute("SELECT COALESCE(SUM(num_rows - num_dead), 0) FROM shards").fetchone()
+        (number,) = self._database.row("SELECT COALESCE(SUM(num_rows - num_dead), 0) FROM shards")
         return int(number)
 
     @property
     def num_files(self) -> int:
         """How many files are in it, those left out that could not be read."""
-        (number,) = self._database.execute("SELECT COUNT(*) FROM files WHERE error IS NULL").fetchone()
+        (number,) = self._database.row("SELECT COUNT(*) FROM files WHERE error IS NULL")
         return int(number)
 
     @property
     def duration_seconds(self) -> float:
         """How long all recordings in it are together."""
-        (number,) = self._database.execute("SELECT COALESCE(SUM(duration_seconds), 0) FROM files").fetchone()
+        (number,) = self._database.row("SELECT COALESCE(SUM(duration_seconds), 0) FROM files")
         return float(number)
 
-    def states(self) -> dict[Path, FileState]:
-        """Every file by its absolute path, those that could not be read included."""
-        rows = self._database.execute("SELECT path, size, modified_ns, error FROM files")
-        return {Path(os.fsdecode(path)): FileState(size, changed, error) for path, size, changed, error in rows}
+    def state(self, path: Path) -> FileState | None:
+        """What the index knows of a file, by its absolute path, also of one that could not be read."""
+        row = self._database.row("SELECT size, modified_ns, error FROM files WHERE path = ?", (os.fsencode(path),))
+        return None if row is None else FileState(*row)
+
+    def states(self, below: Path | None = None) -> Iterator[tuple[Path, FileState]]:
+        """Give every file, or every one below a folder, in the order of the paths, and what is known of it."""
+        query = "SELECT path, size, modified_ns, error FROM files"
+        values: tuple[bytes, ...] = ()
+        if below is not None:
+            begin = os.path.join(os.fsencode(below), b"")  # noqa: PTH118  # a path of bytes
+            query, values = f"{query} WHERE path > ? AND path < ?", (begin, begin[:-1] + bytes([begin[-1] + 1]))
+        for path, size, modified_ns, error in self._database.rows(f"{query} ORDER BY path", values):
+            yield Path(os.fsdecode(path)), FileState(size, modified_ns, error)
+
+    @property
+    def version(self) -> int:
+        """Another number whenever another process has changed the index."""
+        (number,) = self._database.row("PRAGMA data_version")
+        return int(number)
 
     def shards(self) -> list[Shard]:
         """Every file of vectors, as of now."""
         found = []
-        with self._transaction("DEFERRED"):
+        with self._database.transaction("DEFERRED"):
             dead: dict[int, list[NDArray[np.int64]]] = {}
-            for number, first, count in self._database.execute("SELECT shard, first, num_windows FROM dead"):
+            for number, first, count in self._database.rows("SELECT shard, first, num_windows FROM dead"):
                 dead.setdefault(number, []).append(np.arange(first, first + count))
-            for number, rows in self._database.execute(
-                "SELECT id, num_rows FROM shards WHERE num_rows > 0 ORDER BY id"
-            ):
+            for number, rows in self._database.rows("SELECT id, num_rows FROM shards WHERE num_rows > 0 ORDER BY id"):
                 gone = np.concatenate(dead[number]) if number in dead else np.zeros(0, dtype=np.int64)
                 found.append(Shard(number, self._mapped(number, rows), gone))
         return found
 
-    def place(self, shard: int, row: int) -> Place:
-        """Which window a living row is."""
-        path, first, starts, duration = self._database.execute(
+    def place(self, shard: int, row: int) -> Place | None:
+        """Which window a row is; None where it is dead, as it may be since :meth:`shards` was asked."""
+        found = self._database.row(
             "SELECT path, first, starts, duration_seconds FROM files WHERE shard = ? AND first <= ? "
             "AND first + num_windows > ? ORDER BY first DESC LIMIT 1",
             (int(shard), int(row), int(row)),
-        ).fetchone()
+        )
+        if found is None:
+            return None
+        path, first, starts, duration = found
         start = float(np.frombuffer(starts, dtype="<f8")[row - first])
         end = min(start + self.about.window_seconds, duration)
         return Place(Path(os.fsdecode(path)), round(start, 6), round(end, 6))
@@ -233,6 +265,8 @@ class SoundIndex:
         """
         shards = self.shards() if shards is None else shards
         found = []
+        for number in self._packed.keys() - {shard.number for shard in shards}:
+            del self._packed[number]
         for shard in shards:
             if not keep:
                 found.append(exact_search(queries, shard.vectors, k, dead=shard.dead))
@@ -255,9 +289,10 @@ class SoundIndex:
         if not files:
             return
         vectors = np.concatenate([np.asarray(file.embedding, dtype="<f2") for file in files])
-        with self._transaction():
+        tail = self._tail()
+        with self._database.transaction():
             self._forget(file.path for file in files)
-            shard, first = self._appended(vectors)
+            shard, first = self._appended(vectors, tail)
             for file in files:
                 starts = np.ascontiguousarray(file.starts_seconds, dtype="<f8").tobytes()
                 self._database.execute(
@@ -277,7 +312,7 @@ class SoundIndex:
 
     def note_unreadable(self, files: Iterable[tuple[Path, FileState]]) -> None:
         """Remember files that could not be read, so that they are tried again only when they have changed."""
-        with self._transaction():
+        with self._database.transaction():
             for path, state in files:
                 self._forget([path])
                 self._database.execute(
@@ -287,66 +322,97 @@ class SoundIndex:
 
     def remove(self, paths: Iterable[Path]) -> None:
         """Take files out."""
-        with self._transaction():
+        with self._database.transaction():
             self._forget(paths)
 
     def compact(self) -> None:
-        """Write files of vectors anew that are more than half dead."""
-        query = "SELECT id FROM shards WHERE num_dead * 2 > num_rows"
-        for (number,) in self._database.execute(query).fetchall():
-            with self._transaction():
-                (rows,) = self._database.execute("SELECT num_rows FROM shards WHERE id = ?", (number,)).fetchone()
-                vectors = self._mapped(number, rows)
-                living = self._database.execute(
-                    "SELECT path, first, num_windows FROM files WHERE shard = ? ORDER BY first", (number,)
-                ).fetchall()
+        """Write files of vectors anew that are more than half dead, a part at a time."""
+        query = "SELECT id, num_rows FROM shards WHERE num_dead * 2 > num_rows"
+        for number, rows in list(self._database.rows(query)):
+            vectors = self._mapped(number, rows)
+            for piece in self._living(number):
+                kept = np.concatenate([vectors[first : first + count] for _, first, count in piece])
+                tail = self._tail()
+                with self._database.transaction():
+                    shard, place = self._appended(kept, tail)
+                    for path, first, count in piece:
+                        self._bury(number, first, count)
+                        values = (shard, place, path)
+                        self._database.execute("UPDATE files SET shard = ?, first = ? WHERE path = ?", values)
+                        place += count
+            with self._database.transaction():
                 self._database.execute("DELETE FROM shards WHERE id = ?", (number,))
                 self._database.execute("DELETE FROM dead WHERE shard = ?", (number,))
-                for begin in range(0, len(living), _PIECE):
-                    piece = living[begin : begin + _PIECE]
-                    kept = [vectors[first : first + count] for _, first, count in piece]
-                    shard, place = self._appended(np.concatenate(kept))
-                    for path, _, count in piece:
-                        self._database.execute(
-                            "UPDATE files SET shard = ?, first = ? WHERE path = ?", (shard, place, path)
-                        )
-                        place += count
         self._tidy()
+
+    def _living(self, shard: int) -> Iterator[list[tuple[bytes, int, int]]]:
+        """Give the path, the first row and the number of rows of the files of a shard, in pieces that fit in memory."""
+        query = "SELECT path, first, num_windows FROM files WHERE shard = ? AND num_windows > 0 ORDER BY first"
+        files = list(self._database.rows(query, (shard,)))
+        begin, rows = 0, 0
+        for end, (_, _, count) in enumerate(files, 1):
+            rows += count
+            if rows >= _PIECE_ROWS or end == len(files):
+                yield files[begin:end]
+                begin, rows = end, 0
 
     def _forget(self, paths: Iterable[Path]) -> None:
         for path in paths:
             key = os.fsencode(path)
-            found = self._database.execute("SELECT shard, first, num_windows FROM files WHERE path = ?", (key,))
-            row = found.fetchone()
+            row = self._database.row("SELECT shard, first, num_windows FROM files WHERE path = ?", (key,))
             if row is None:
                 continue
             if row[0] is not None and row[2] > 0:
-                self._database.execute("INSERT INTO dead VALUES (?, ?, ?)", row)
-                self._database.execute("UPDATE shards SET num_dead = num_dead + ? WHERE id = ?", (row[2], row[0]))
+                self._bury(*row)
             self._database.execute("DELETE FROM files WHERE path = ?", (key,))
 
-    def _appended(self, vectors: NDArray[np.float16]) -> tuple[int, int]:
-        """Append vectors to the last file of them; where they are, once the transaction is committed."""
-        tail = self._database.execute("SELECT id, num_rows FROM shards ORDER BY id DESC LIMIT 1").fetchone()
-        if tail is None or tail[1] >= SHARD_ROWS:
-            cursor = self._database.execute("INSERT INTO shards (num_rows, num_dead) VALUES (0, 0)")
-            tail = (int(cursor.lastrowid or 0), 0)
+    def _bury(self, shard: int, first: int, count: int) -> None:
+        """Mark rows dead."""
+        self._database.execute("INSERT INTO dead VALUES (?, ?, ?)", (shard, first, count))
+        self._database.execute("UPDATE shards SET num_dead = num_dead + ? WHERE id = ?", (count, shard))
+
+    def _tail(self) -> tuple[int, int]:
+        """A file of vectors that has room, and how many rows it has; none that is to be written anew."""
+        tail = self._database.row(
+            "SELECT id, num_rows FROM shards WHERE num_rows < ? AND num_dead * 2 <= num_rows ORDER BY id DESC LIMIT 1",
+            (SHARD_ROWS,),
+        )
+        if tail is not None:
+            return int(tail[0]), int(tail[1])
+        # Committed before there is such a file: so a database that has never heard of any is not that of its folder.
+        cursor = self._database.execute("INSERT INTO shards (num_rows, num_dead) VALUES (0, 0)")
+        return int(cursor.lastrowid or 0), 0
+
+    def _appended(self, vectors: NDArray[np.float16], tail: tuple[int, int]) -> tuple[int, int]:
+        """Append vectors to a file of them; where they are, once the transaction is committed."""
         number, rows = tail
-        path = self._path(number)
-        with path.open("r+b" if path.exists() else "w+b") as stream:
+        path, begin = self._path(number), rows * self.about.dim * 2
+        new = not path.exists()
+        if (0 if new else path.stat().st_size) < begin:
+            raise self._too_short(path)
+        with path.open("w+b" if new else "r+b") as stream:
             # What a process that was killed left behind is written over.
-            stream.seek(rows * self.about.dim * 2)
+            stream.seek(begin)
             stream.truncate()
             stream.write(vectors.tobytes())
             stream.flush()
             os.fsync(stream.fileno())
+        if new:
+            flush(path.parent)
         self._database.execute("UPDATE shards SET num_rows = ? WHERE id = ?", (rows + len(vectors), number))
         return number, rows
 
     def _tidy(self) -> None:
         """Remove files of vectors that the index does not know any more."""
-        known = {self._path(number) for (number,) in self._database.execute("SELECT id FROM shards")}
-        for path in set((self.folder / VECTORS).glob("*.f16")) - known:
+        known = {self._path(number) for (number,) in self._database.rows("SELECT id FROM shards")}
+        there = set((self.folder / VECTORS).glob("*.f16"))
+        (ever,) = self._database.row("SELECT COUNT(*) FROM sqlite_sequence")
+        if there and not ever:
+            raise AuriscopeError(
+                f"{printable(self.folder)}: has vectors that its {FILES} knows nothing of; "
+                f"bring that back, or make a new index in another folder"
+            )
+        for path in there - known:
             with suppress(OSError):
                 path.unlink()
 
@@ -358,26 +424,23 @@ class SoundIndex:
         try:
             return np.memmap(path, dtype="<f2", mode="r", shape=(rows, dim))
         except (OSError, ValueError):
-            raise AuriscopeError(
-                f"{printable(path)}: is missing or too short; the index is damaged: make a new one"
-            ) from None
+            raise self._too_short(path) from None
 
-    @contextmanager
-    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
-        try:
-            self._database.execute(f"BEGIN {kind}")
-            yield
-            self._database.execute("COMMIT")
-        except BaseException as error:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
-            if isinstance(error, OSError):
-                raise cannot_write(self.folder, error) from None
-            if isinstance(error, sqlite3.Error):
-                raise AuriscopeError(
-                    f"{printable(self.folder)}: cannot be changed ({error}); free some space, or make a new index"
-                ) from None
-            raise
+    @staticmethod
+    def _too_short(path: Path) -> AuriscopeError:
+        return AuriscopeError(f"{printable(path)}: is missing or too short; the index is damaged: make a new one")
+
+
+def _make(folder: Path, about: IndexAbout) -> None:
+    """Make an empty index; what says that there is one comes last."""
+    make_folder(folder / VECTORS)
+    with closing(Database(folder / FILES, schema=_SCHEMA)) as database:
+        (ever,) = database.row("SELECT (SELECT COUNT(*) FROM sqlite_sequence) + (SELECT COUNT(*) FROM files)")
+    if ever:
+        raise AuriscopeError(f"{printable(folder)}: has recordings, but no {ABOUT}; make a new index in another folder")
+    with written_aside(folder / ABOUT) as aside:
+        record = {"format_version": _FORMAT_VERSION, **asdict(about)}
+        aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def _read_about(folder: Path) -> IndexAbout:
@@ -394,34 +457,11 @@ def _read_about(folder: Path) -> IndexAbout:
                 f"{shown}: is an index of format {record['format_version']}; this auriscope knows {_FORMAT_VERSION}"
             )
         return IndexAbout(
-            str(record["model"]), str(record["weights_sha256"]), int(record["dim"]), float(record["window_seconds"])
+            str(record["model"]),
+            str(record["model_sha256"]),
+            int(record["dim"]),
+            float(record["window_seconds"]),
+            bool(record["nameless"]),
         )
     except (KeyError, TypeError, ValueError):
         raise AuriscopeError(f"{shown}: its {ABOUT} is damaged; make a new index") from None
-
-
-def _connect(folder: Path) -> sqlite3.Connection:
-    try:
-        # A reader waits for the short moment of a writer's commit.
-        database = sqlite3.connect(folder / FILES, timeout=60.0, isolation_level=None)
-        database.execute("PRAGMA synchronous = FULL")
-        database.executescript(_SCHEMA)
-    except sqlite3.Error as error:
-        raise AuriscopeError(f"{printable(folder)}: its {FILES} cannot be read ({error}); make a new index") from None
-    return database
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Keep other writers out; the lock goes with the process, however that ends."""
-    lock = sqlite3.connect(folder / LOCK, timeout=0.0, isolation_level=None)
-    try:
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error:
-            raise AuriscopeError(
-                f"{printable(folder)}: another process is writing this index; wait for its end"
-            ) from None
-        yield
-    finally:
-        lock.close()

@@ -17,7 +17,7 @@ from auriscope.crossmodal.index import ABOUT, FileState, IndexAbout, IndexedFile
 from auriscope.errors import AuriscopeError
 from auriscope.signal.outputs import printable, reason
 from auriscope.verbs.batch import Progress, ProgressCallback, StrPath, expand_inputs
-from auriscope.verbs.sounds import SoundReader, state_of
+from auriscope.verbs.sounds import MISSING, SoundReader, state_of
 from auriscope.verbs.workers import Embedded, embedded_by_processes, embedded_by_ray, embedded_here, portions_of
 
 DEFAULT_INDEX = "auriscope-index"
@@ -85,9 +85,9 @@ def index(
     """Index recordings, or bring an index of them up to date: new, changed and removed files are found.
 
     A file is taken to be unchanged while its size and its time of change are. Removed is what the index has of a folder
-    that is an input, and the folder has not. What cannot be read is told, left out, and tried again when it has
-    changed. Files of hours run in constant memory. A call that was stopped, however, goes on where it was: all but the
-    last ten seconds are kept.
+    that is an input, and the folder has not; of a folder in it that cannot be listed, all is kept. What cannot be read
+    is told, left out, and tried again when it has changed. Files of hours run in constant memory. A call that was
+    stopped, however, goes on where it was: all but the last ten seconds are kept.
 
     Args:
         inputs: recordings and folders of them, of any rate, channels and length.
@@ -119,25 +119,33 @@ def index(
     if approximate:
         require_usearch()
     tallies = [_listed(each) for each in given]
+    if (folder / ABOUT).exists():
+        with SoundIndex(folder) as there:
+            for tally in tallies:
+                if tally.empty and tally.folder is not None and any(there.states(below=tally.folder)):
+                    tally.error = None
+            if model is None and any(tally.error is None for tally in tallies):
+                model = there.model_address
     if all(tally.error is not None for tally in tallies):
         return _told([IndexResult(tally.input, error=tally.error) for tally in tallies], on_result)
-    if model is None and (folder / ABOUT).exists():
-        with SoundIndex(folder) as there:
-            model = there.about.model
     reader = SoundReader(model, device=device, offline=offline)
     if reader.nameless and (ray or workers is not None):
         raise AuriscopeError("workers load the model by its address; give an address, or leave workers out")
-    about = IndexAbout(reader.address, reader.weights_sha256, reader.model.dim, reader.model.window_seconds)
+    about = IndexAbout(reader.address, reader.sha256, reader.model.dim, reader.model.window_seconds, reader.nameless)
     with SoundIndex.writing(folder, about) as store:
-        portions = _planned(tallies, store, force)
-        if ray:
-            found: Iterator[Embedded] = embedded_by_ray(portions, reader.settings, workers)
+        plan = _planned(tallies, store, force)
+        total = len(plan.owners)
+        portions = portions_of(plan.owners, plan.sizes, most_files=_PORTION_FILES, most_bytes=_PORTION_BYTES)
+        found: Iterator[Embedded] = iter(())
+        if total == 0:
+            pass
+        elif ray:
+            found = embedded_by_ray(portions, reader.settings, workers)
         elif workers is not None:
             found = embedded_by_processes(portions, reader.settings, workers)
         else:
             found = embedded_here(portions, reader)
-        total = sum(map(len, portions))
-        _filled(store, found, tallies, total, progress)
+        _filled(store, found, plan, progress)
         store.compact()
         warnings = _with_graph(store, approximate, total, progress)
         results = [
@@ -164,15 +172,27 @@ def index(
 
 @dataclass
 class _Tally:
-    """One input: its files by their absolute paths, and what became of them."""
+    """One input: its files by their absolute paths, folders in it that cannot be listed, and what became of all.
+
+    ``empty``: it is a folder that can be listed, and holds no sound; that is an error unless the index had some of it.
+    """
 
     input: str
     folder: Path | None = None
     paths: list[Path] = field(default_factory=list)
-    kinds: dict[Path, str] = field(default_factory=dict)
+    unlisted: list[Path] = field(default_factory=list)
     num: Counter[str] = field(default_factory=Counter)
     unreadable: list[Unreadable] = field(default_factory=list)
+    empty: bool = False
     error: str | None = None
+
+
+@dataclass
+class _Plan:
+    """What is to be embedded: whose each file is, and whether it is new or changed; and the sizes of all in bytes."""
+
+    owners: dict[Path, tuple[_Tally, str]] = field(default_factory=dict)
+    sizes: list[int] = field(default_factory=list)
 
 
 def _listed(given: StrPath) -> _Tally:
@@ -181,13 +201,27 @@ def _listed(given: StrPath) -> _Tally:
     try:
         if not os.path.exists(given):  # noqa: PTH110  # also of what is no path at all
             raise AuriscopeError(f"{printable(given)}: no such file or folder; check the path")
+        if Path(given).is_dir():
+            tally.folder = _absolute(given)
+            for error in _unlisted(given):
+                line = f"{printable(error.filename)}: cannot be listed ({reason(error)}); what was found there is kept"
+                tally.unlisted.append(_absolute(error.filename))
+                tally.unreadable.append(Unreadable(os.fspath(error.filename), line))
         tally.paths = [_absolute(path) for path in expand_inputs(given)]
-        tally.folder = _absolute(given) if Path(given).is_dir() else None
     except AuriscopeError as error:
-        tally.error = str(error)
+        tally.empty = tally.folder is not None and tally.folder not in tally.unlisted
+        tally.error = tally.unreadable[0].error if tally.unreadable else str(error)
     except OSError as error:
         tally.error = f"{printable(given)}: {reason(error)}"
     return tally
+
+
+def _unlisted(folder: StrPath) -> list[OSError]:
+    """Why folders in a folder cannot be listed, of each that cannot be."""
+    failed: list[OSError] = []
+    for _, folders, _ in os.walk(folder, onerror=failed.append):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+    return [error for error in failed if not isinstance(error, FileNotFoundError)]
 
 
 def _absolute(path: StrPath) -> Path:
@@ -195,18 +229,17 @@ def _absolute(path: StrPath) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
-def _planned(tallies: Sequence[_Tally], store: SoundIndex, force: bool) -> list[list[Path]]:
-    """Compare files with the index, take out what is gone, and give what is to be embedded, in portions."""
-    known = store.states()
-    todo: dict[Path, int] = {}
-    gone: list[Path] = []
+def _planned(tallies: Sequence[_Tally], store: SoundIndex, force: bool) -> _Plan:
+    """Compare files with the index, take out what is gone, and give what is to be embedded."""
+    plan = _Plan()
     seen: set[Path] = set()
     for tally in tallies:
+        new, changed = (tally, "new"), (tally, "changed")
         for path in tally.paths:
             if path in seen:
                 continue
             seen.add(path)
-            now, before = state_of(path), known.get(path)
+            now, before = state_of(path), store.state(path)
             same = before is not None and (before.size, before.modified_ns) == (now.size, now.modified_ns)
             if same and not force and before is not None:
                 if before.error is None:
@@ -214,23 +247,46 @@ def _planned(tallies: Sequence[_Tally], store: SoundIndex, force: bool) -> list[
                 else:
                     tally.unreadable.append(Unreadable(os.fspath(path), before.error))
                 continue
-            tally.kinds[path] = "new" if before is None or before.error is not None else "changed"
-            todo[path] = max(0, now.size)
+            plan.owners[path] = new if before is None or before.error is not None else changed
+            plan.sizes.append(max(0, now.size))
+    gone: set[Path] = set()
     for tally in tallies:
-        if tally.folder is not None:
-            own = [path for path in known if path not in seen and tally.folder in path.parents]
-            seen.update(own)
-            gone += own
-            tally.num["removed"] += sum(known[path].error is None for path in own)
+        if tally.folder is None or tally.error is not None:
+            continue
+        there = _Listing()
+        for path, state in store.states(below=tally.folder):
+            if path in seen or path in gone or there.may_hold(path) or any(map(path.is_relative_to, tally.unlisted)):
+                continue
+            gone.add(path)
+            tally.num["removed"] += state.error is None
     store.remove(gone)
-    return portions_of(list(todo), list(todo.values()), most_files=_PORTION_FILES, most_bytes=_PORTION_BYTES)
+    return plan
+
+
+class _Listing:
+    """The names in the folder that was asked for last: files come folder by folder."""
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+        self._names: frozenset[str] | None = None
+
+    def may_hold(self, path: Path) -> bool:
+        """Whether a file is where it was, or nobody can tell."""
+        if path.parent != self._folder:
+            self._folder = path.parent
+            try:
+                self._names = frozenset(os.listdir(path.parent))  # noqa: PTH208  # names alone
+            except (FileNotFoundError, NotADirectoryError):
+                self._names = frozenset()
+            except OSError:
+                self._names = None
+        return self._names is None or path.name in self._names
 
 
 def _filled(
     store: SoundIndex,
     found: Iterator[Embedded],
-    tallies: Sequence[_Tally],
-    total: int,
+    plan: _Plan,
     progress: ProgressCallback | None,
 ) -> None:
     """Put into the index what comes, every few seconds, and count it."""
@@ -241,25 +297,24 @@ def _filled(
     def commit() -> None:
         nonlocal since
         store.add(waiting)
-        store.remove(path for path, state in left_out if state.size < 0)
+        store.remove(path for path, state in left_out if state.size == MISSING)
         store.note_unreadable(each for each in left_out if each[1].size >= 0)
         waiting.clear()
         left_out.clear()
         since = time.monotonic()
 
-    owners = {path: tally for tally in tallies for path in tally.kinds}
     try:
         for number, each in enumerate(found):
             path = each.path if isinstance(each, IndexedFile) else each[0]
-            tally = owners[path]
+            tally, kind = plan.owners[path]
             if isinstance(each, IndexedFile):
                 waiting.append(each)
-                tally.num[tally.kinds[path]] += 1
+                tally.num[kind] += 1
             else:
                 left_out.append(each)
                 tally.unreadable.append(Unreadable(os.fspath(path), each[1].error or ""))
             if progress is not None:
-                progress(Progress(os.fspath(path), number, total, "indexing", 1.0))
+                progress(Progress(os.fspath(path), number, len(plan.owners), "indexing", 1.0))
             num_windows = sum(len(file.embedding) for file in waiting)
             if num_windows >= _COMMIT_WINDOWS or time.monotonic() - since >= _COMMIT_SECONDS:
                 commit()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -32,6 +34,9 @@ _logger = logging.getLogger(__name__)
 # A multiple of what is computed at once, so that windows are those of the whole recording.
 _WINDOWS_AT_ONCE = 4 * TOGETHER
 _SHORTEST_REST = 0.1
+
+MISSING, HIDDEN = -1, -2
+"""The sizes of a file that is not there, and of one that cannot be told of, as in a folder that may not be entered."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +100,10 @@ class SoundReader:
         self.settings = ReaderSettings(self.address, str(device), offline)
 
     @cached_property
-    def weights_sha256(self) -> str:
-        """A checksum of the weights as they are in memory, the same however the model was loaded."""
-        digest = hashlib.sha256()
+    def sha256(self) -> str:
+        """A checksum of the model as it is in memory, its settings and its weights, however it was loaded."""
+        settings = json.dumps([self.model.name, dataclasses.asdict(self.model.config)], sort_keys=True)
+        digest = hashlib.sha256(settings.encode())
         for name, value in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
@@ -158,11 +164,13 @@ class SoundReader:
 
 
 def state_of(path: Path) -> FileState:
-    """What a file is now: its size and time of change, -1 if it is not there."""
+    """What a file is now: its size and time of change, or ``MISSING`` or ``HIDDEN``."""
     try:
         status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return FileState(MISSING, MISSING)
     except OSError:
-        return FileState(-1, -1)
+        return FileState(HIDDEN, HIDDEN)
     return FileState(status.st_size, status.st_mtime_ns)
 
 

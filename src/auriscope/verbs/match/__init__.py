@@ -21,6 +21,8 @@ from auriscope.verbs.match.searching import Searcher
 __all__ = ["Match", "MatchResult", "Searcher", "match"]
 
 PAGE, RECORD = "match.html", "match.json"
+TOP = 10
+"""So many results are given, unless others are asked for."""
 
 
 def match(
@@ -29,7 +31,7 @@ def match(
     out: StrPath | None = None,
     *,
     model: StrPath | CrossModal | None = None,
-    top: int = 10,
+    top: int = TOP,
     text: bool = False,
     every_window: bool = False,
     exact: bool = False,
@@ -81,9 +83,19 @@ def match(
     folder = make_folder(out)
     files = tuple(os.fspath(folder / name) for name in (PAGE, RECORD))
     result = dataclasses.replace(result, files=files)
-    write_page(result, folder / PAGE)
+    address = None if model is None or isinstance(model, CrossModal) else os.fspath(model)
+    again = _options(top=top, text=text, every_window=every_window, exact=exact, model=address)
+    write_page(result, folder / PAGE, again)
     write_record(folder / RECORD, json.loads(json.dumps(result.to_dict(), allow_nan=False)))
     return result
+
+
+def _options(*, top: int, text: bool, every_window: bool, exact: bool, model: str | None) -> list[str]:
+    """What was asked for beside the query and the indices, as the command line has it."""
+    flags = {"--text": text, "--every-window": every_window, "--exact": exact}
+    given = [] if model is None else ["--model", model]
+    given += [] if top == TOP else ["--top", str(top)]
+    return [*given, *(name for name, there in flags.items() if there)]
 
 
 def _recording(query: StrPath) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,11 @@ QUERY_SECONDS = 30.0
 _BLOCK_FRAMES = 1 << 16
 
 
-def write_page(result: MatchResult, path: Path) -> None:
+def write_page(result: MatchResult, path: Path, options: Sequence[str] = ()) -> None:
     """Write the page: the query first, then every result with its sound, its waveform and its spectrogram.
 
-    A file that cannot be read any more is shown as such.
+    A file that cannot be read any more is shown as such. ``options`` are those with which the command line finds the
+    same again.
     """
     query = None
     if result.kind == "sound":
@@ -52,13 +53,21 @@ def write_page(result: MatchResult, path: Path) -> None:
             ("Model", result.model),
             ("Made with", f"auriscope {__version__}"),
         ],
-        "command": shlex.join(["auriscope", "match", result.query, *result.index, "--out", str(path.parent)]),
+        "command": _command(result, path.parent, options),
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     html = environment.from_string(_resource("auriscope.verbs.match", "match.html.j2")).render(page=page)
     with written_aside(path) as aside:
         # A file name may hold bytes that are no characters: they are shown as the browser shows any such byte.
         aside.write_bytes(html.encode("utf-8", "replace"))
+
+
+def _command(result: MatchResult, out: Path, options: Sequence[str]) -> str:
+    named = [result.query, *result.index]
+    options = ["--out", str(out), *options]
+    # What begins with a dash would be taken for an option.
+    dashed = any(each.startswith("-") for each in named)
+    return shlex.join(["auriscope", "match", *([*options, "--", *named] if dashed else [*named, *options])])
 
 
 def clock(seconds: float) -> str:
