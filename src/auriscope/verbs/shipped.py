@@ -28,6 +28,7 @@ from auriscope.data.captioned import CAPTION_SETS, CaptionedConfig
 from auriscope.data.images import IMAGE_SETS, ImagesConfig
 from auriscope.data.labelled import LabelledConfig
 from auriscope.data.labelled_sets import corpora_of
+from auriscope.data.prepared_captioned import read_captioned
 from auriscope.errors import AuriscopeError, RecipeError
 from auriscope.pretrained.addresses import WEIGHTS
 from auriscope.pretrained.card import ModelCard
@@ -41,6 +42,7 @@ from auriscope.verbs.train import finished
 
 CURVE = "curve.png"
 _SHORTEST_MINUTES = 0.5
+_BEGINNINGS = ("words_from", "text_from", "audio_from")
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,9 @@ def _recipe(
     if not (run / LAST).exists() and (folder / "config.json").exists():
         _say(f"{name}: no run to continue; starting from the shipped weights")
         data = {**recipe.data, "ramp_batches": None} if "ramp_batches" in recipe.data else recipe.data
-        recipe = dataclasses.replace(recipe, init_from=str(folder), init_partly=False, data=data)
+        # The words of a CLAP, and whatever else another's parts were, are those of the shipped weights.
+        options = {key: value for key, value in recipe.task_options.items() if key not in _BEGINNINGS}
+        recipe = dataclasses.replace(recipe, init_from=str(folder), init_partly=False, data=data, task_options=options)
     return recipe
 
 
@@ -290,7 +294,8 @@ def _trained_on(recipe: Recipe) -> tuple[str, ...]:
     """The corpora behind the sets of sounds or images that a recipe learns from, and the word vectors of a CLAP."""
     if recipe.task == "crossmodal":
         sets = recipe.data.get("sets", CaptionedConfig.sets)
-        return (*(corpus for name in sets for corpus in CAPTION_SETS[name]), "glove")
+        corpora = [corpus for name in sets for corpus in CAPTION_SETS[name]]
+        return (*corpora, *(read_captioned(folder).name for folder in recipe.data.get("prepared", ())), "glove")
     images = recipe.model.architecture == "classification/image-cnn"
     name = recipe.data.get("set", ImagesConfig.set if images else LabelledConfig.set)
     images |= name in IMAGE_SETS
