@@ -5,7 +5,7 @@
 
 Runs on Debian, with ``apt-get``, ``dpkg-deb`` and ``fluidsynth`` (the package of this name). The packages are those of
 ``debian_sounds_packages.csv``, of the release bookworm; another release may hold other versions, and then other sounds.
-Each goes into a folder of its name: its files of sound, those in its archives (zip, pk3, Qt's rcc), and
+Each goes into a folder of its name: its files of sound, those in its archives (zip, pk3, wz, Qt's rcc), and
 ``usr/share/doc/*/copyright``. Of sound fonts single notes are rendered, each for three seconds.
 
 All packages are of Debian's section main, and so free by Debian's guidelines: to be used, changed and passed on. Under
@@ -18,20 +18,23 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import soundfile
 
 PACKAGES = Path(__file__).with_name("debian_sounds_packages.csv")
 SOUNDS = frozenset({".wav", ".ogg", ".oga", ".flac", ".aif", ".aiff", ".au", ".mp3"})
-ARCHIVES = frozenset({".zip", ".pk3", ".rcc"})
+ARCHIVES = frozenset({".zip", ".pk3", ".wz", ".rcc"})
 FONTS = frozenset({".sf2"})
 
 RATE, NOTE_SECONDS, HELD_SECONDS = 44_100, 3.0, 1.5
@@ -88,24 +91,31 @@ def unpack(deb: Path, place: Path) -> None:
                 if kind in SOUNDS | FONTS or name.name == "copyright":
                     write(place / name, stream.read())
                 elif kind in ARCHIVES:
-                    for inner, content in opened(kind, stream.read()):
-                        write(place / name / inner, content)
+                    # What is streamed cannot be read in any order, and an archive may hold gigabytes.
+                    with tempfile.TemporaryFile() as archive:
+                        shutil.copyfileobj(stream, archive)
+                        for inner, content in opened(kind, archive):
+                            write(place / name / inner, content)
     if program.returncode:
         raise SystemExit(f"{deb}: cannot be unpacked; delete it and start again")
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file into a folder that may not be there yet."""
+    """Write a file into a folder that may not be there yet; MP3 as WAV, any stretch of which can be read exactly."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    if path.suffix.lower() == ".mp3":
+        soundfile.write(path.with_suffix(".wav"), *soundfile.read(io.BytesIO(content)))
+    else:
+        path.write_bytes(content)
 
 
-def opened(kind: str, archive: bytes) -> Iterator[tuple[PurePosixPath, bytes]]:
+def opened(kind: str, archive: IO[bytes]) -> Iterator[tuple[PurePosixPath, bytes]]:
     """Give the sounds of an archive, by their names in it."""
     if kind == ".rcc":
-        yield from resources(archive)
+        archive.seek(0)
+        yield from resources(archive.read())
         return
-    with zipfile.ZipFile(io.BytesIO(archive)) as members:
+    with zipfile.ZipFile(archive) as members:
         for name in map(PurePosixPath, members.namelist()):
             if name.suffix.lower() in SOUNDS and not name.is_absolute() and ".." not in name.parts:
                 yield name, members.read(str(name))

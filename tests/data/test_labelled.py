@@ -19,6 +19,7 @@ from auriscope.data.labelled_mixtures import LabelledMixtureSet
 from auriscope.data.labelled_sets import SETS, SOUND_EVENTS, labelled_set_names, open_labelled
 from auriscope.data.manifest import Entry, write_manifest
 from auriscope.data.prepare.espeak import PROGRAM
+from auriscope.data.prepared_labelled import PreparedSound, PreparedSounds, write_labelled
 from auriscope.data.render import active_rms
 from auriscope.data.synthetic_speech import real_and_synthetic
 from auriscope.errors import CorpusError, RecipeError
@@ -187,6 +188,48 @@ def test_mixtures_are_the_sum_of_two_classes_at_a_level(root: Path, level_db: fl
     assert (batch["label"] != batch["other"]).all()
     few = LabelledMixtureSet("sound-effects", num_mixtures=2, max_seconds=0.2)
     assert [len(each.mixture) for each in few] == [3200, 3200]
+
+
+def prepared_beside(place: Path, trees: object, labels: tuple[str, ...], split: str = "train") -> Path:
+    """A prepared folder of a sound of each class, all of one split, at two rates."""
+    sounds = []
+    for number, label in enumerate(labels):
+        rate = (RATE, 44_100)[number % 2]
+        trees.write(place / "audio" / f"{label}.wav", np.full((rate // 10, 1), 0.1), rate)  # type: ignore[attr-defined]
+        sounds.append(PreparedSound(f"audio/{label}.wav", split, label, label, rate // 10, rate))
+    write_labelled(PreparedSounds("own", "", place / "audio" / "..", labels, tuple(sounds)), place / "prepared")
+    return place / "prepared"
+
+
+def test_more_is_learnt_from_beside_the_set(root: Path, trees: object, tmp_path: Path) -> None:
+    more = prepared_beside(tmp_path / "more", trees, ("kick", "laser", "tom"))
+    alone = LabelledBatches(LabelledConfig(set="sound-effects"), seed=1)
+    config = LabelledConfig(set="sound-effects", more=(str(more),), batch_size=17)
+    batches = LabelledBatches(config, seed=1)
+    assert batches.labels == alone.labels, "the classes stay those of the set"
+    assert len(alone) == 15
+    assert len(batches) == 17, "the laser is of no class of the set"
+    batch = batches.batch(0)
+    told = {name: batches.labels[label] for name, label in zip(batch["id"], batch["label"].tolist(), strict=True)}
+    own = {name: label for name, label in told.items() if name.startswith("own:")}
+    assert own == {"own:audio/kick.wav": "kick", "own:audio/tom.wav": "tom"}
+    for name, length in zip(batch["id"], batch["lengths"].tolist(), strict=True):
+        assert length == RATE // 10 or not name.startswith("own:"), "at whatever rate they lie there"
+    measured = LabelledBatches(config, seed=1, split="test")
+    assert len(measured) == 5, "only to learn from"
+
+
+def test_more_that_is_none_is_one_line(root: Path, trees: object, tmp_path: Path) -> None:
+    def learn(place: Path) -> None:
+        LabelledBatches(LabelledConfig(set="sound-effects", more=(str(place),)), seed=1)
+
+    laser = prepared_beside(tmp_path / "laser", trees, ("laser", "zap"))
+    with pytest.raises(CorpusError, match=r"laser.*: no sound of the split train is of one of the classes hihat"):
+        learn(laser)
+    with pytest.raises(CorpusError, match="'own' has no sound in the split 'train'"):
+        learn(prepared_beside(tmp_path / "test", trees, ("kick", "tom"), "test"))
+    with pytest.raises(CorpusError, match=r"nowhere: holds no corpus\.json; write it with: auriscope prepare"):
+        learn(tmp_path / "nowhere")
 
 
 def test_what_is_wrong_is_one_line(root: Path) -> None:

@@ -210,7 +210,7 @@ def test_the_folder_is_named_after_corpus_and_condition(
         "wsj0-2mix", "wsj0-3mix", "wham", "whamr", "libri2mix", "libri3mix", "voicebank-demand", "musdb18",
         "librispeech", "commonvoice", "ljspeech", "libritts", "vctk", "voxceleb1", "voxceleb2", "cryceleb",
         "ami", "espeak", "esc50", "urbansound8k", "tut17", "speech-commands", "audiomnist", "mnist", "fashion-mnist",
-        "quickdraw", "class-folders", "audiocaps", "clotho",
+        "quickdraw", "class-folders", "audiocaps", "clotho", "debian-sounds", "debian-sounds-captions",
     }  # fmt: skip
 
 
