@@ -69,7 +69,7 @@ def matching(root: Path) -> dict[str, Row]:
 
     ``CorpusError`` when a package is not there.
     """
-    found = {}
+    found: dict[str, Row] = {}
     for package in dict.fromkeys(row.package for row in table()):
         names = sorted(_files(root / package))
         for row in table():
