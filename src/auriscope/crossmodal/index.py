@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auriscope.crossmodal.search import PackedVectors, exact_search, merged
-from auriscope.crossmodal.storage import Database, flush, locked
+from auriscope.crossmodal.storage import FileDatabase, flush, locked
 from auriscope.errors import AuriscopeError
 from auriscope.signal.outputs import make_folder, printable, written_aside
 
@@ -123,7 +123,7 @@ class SoundIndex:
     def __init__(self, folder: Path, *, writing: bool = False) -> None:
         self.folder = folder
         self.about = _read_about(folder)
-        self._database = Database(folder / FILES, writing=writing)
+        self._database = FileDatabase(folder / FILES, writing=writing)
         self._packed: dict[int, PackedVectors] = {}
 
     @classmethod
@@ -434,7 +434,7 @@ class SoundIndex:
 def _make(folder: Path, about: IndexAbout) -> None:
     """Make an empty index; what says that there is one comes last."""
     make_folder(folder / VECTORS)
-    with closing(Database(folder / FILES, schema=_SCHEMA)) as database:
+    with closing(FileDatabase(folder / FILES, schema=_SCHEMA)) as database:
         (ever,) = database.row("SELECT (SELECT COUNT(*) FROM sqlite_sequence) + (SELECT COUNT(*) FROM files)")
     if ever:
         raise AuriscopeError(f"{printable(folder)}: has recordings, but no {ABOUT}; make a new index in another folder")

@@ -12,13 +12,13 @@ from typing import Any
 from auriscope.errors import AuriscopeError
 from auriscope.signal.outputs import cannot_write, printable
 
-__all__ = ["Database", "flush", "locked"]
+__all__ = ["FileDatabase", "flush", "locked"]
 
 _WAIT_SECONDS = 60.0
 """A reader waits for the short moment of a writer's commit, and a writer for its readers."""
 
 
-class Database:
+class FileDatabase:
     """A database of SQLite that exists, opened for reading or ``writing``; every error is an ``AuriscopeError``.
 
     ``schema`` makes it where there is none: nothing else ever does.

@@ -30,7 +30,7 @@ SOUND_WORDS = (
     "thunder tick toilet train trombone trumpet typewriter vacuum violin waterfall waves whisper whistle wind wolf "
     "xylophone zipper"
 )
-"""Words of sounds, with spaces between: what is near one of them in meaning is kept, however rare."""
+"""Words of sounds, with spaces between; what is near one of them in meaning is kept, however rare."""
 _NEAR = 0.5
 _RARE = 80_000
 _LINE = re.compile(rb"^([a-z]+) ([-0-9.e]+(?: [-0-9.e]+)*)$", re.MULTILINE)
