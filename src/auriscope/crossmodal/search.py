@@ -83,13 +83,13 @@ class PackedVectors:
             least = best[0][:, -1]
             if bool((least == -torch.inf).any()) and k <= len(block):
                 # Nothing to compare with yet: the best by eight bits are as good a beginning as any.
-                places = levels.topk(k, 0).indices.T
+                places = levels.topk(k, 1).indices
                 own = torch.arange(len(given))[:, None].expand_as(places)
                 scores = self._scores(given, own.reshape(-1), places.reshape(-1), block).view(len(given), k)
                 least = torch.maximum(least, scores.amin(1))
             # Compared as whole numbers: to turn all of them into scores would take longer than to find them.
             level = ((least - error - _ROUNDING) / step).floor().clamp(_LOWEST, -_LOWEST)
-            places, own = (levels >= level.to(torch.int32)).nonzero(as_tuple=True)
+            own, places = (levels >= level.to(torch.int32)[:, None]).nonzero(as_tuple=True)
             best = self._kept(best, given, own, places, block)
         return _found(best)
 
@@ -146,7 +146,7 @@ class _Packed:
         return len(self.levels)
 
     def scores(self, queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores (rows, queries) from eight bits, as whole numbers: how large one is, and how far off they may be.
+        """Scores (queries, rows) from eight bits, as whole numbers: how large one is, and how far off they may be.
 
         The latter two are (queries,). The dead have the lowest number that there is.
         """
@@ -155,10 +155,10 @@ class _Packed:
         rounded = (scaled / step).round()
         off = (scaled - step * rounded).norm(dim=1)
         error = scaled.norm(dim=1) * self.residual + off * self.largest
-        # The vectors come first: their many rows are what the product is divided by among cores.
-        levels = torch._int_mm(self.levels, rounded.to(torch.int8).T.contiguous())
+        # The queries come first: one or a few columns would take many times as long.
+        levels = torch._int_mm(rounded.to(torch.int8), self.levels.T)
         if self.gone is not None:
-            levels[self.gone] = _LOWEST
+            levels[:, self.gone] = _LOWEST
         return levels, step[:, 0], error
 
 
