@@ -4,17 +4,10 @@
 
 Sets are folders that ``prepare`` wrote, or sets of labelled sounds, each with a split (without one, train). The loudest
 seconds of either are sought in the other by their mel spectrum (patches of 0.64 s at every offset), and where it is
-<<<<<<< HEAD
-alike, compared by their waveform, whitened: the largest normalised correlation says how alike they are, 0 to 1. The
-codec of the corpora leaves more than 0.45 of what is the same in 99 of 100 excerpts, and different things of one class
-are less than 0.3 alike. What was played at another speed is not found, and neither are
-sounds that whitening makes a click, such as electronic kick drums.
-=======
 alike, compared by their waveform, whitened: the largest normalised correlation says how alike they are, 0 to 1. An
 excerpt that went through the corpora's codec keeps more than 0.4 nearly always, and different things hardly ever have
 so much, but for toms and kick drums, which ring at one pitch. What was played at another speed is not found, and
 neither are sounds that whitening makes a click, such as electronic kick drums.
->>>>>>> sounds
 """
 
 from __future__ import annotations
@@ -33,15 +26,9 @@ from auriscope.signal.mel import log_mel
 RATE = 16_000
 HOP, FRAMES, MELS = 320, 32, 32
 SNIPPETS, SNIPPET_FRAMES = 3, RATE
-<<<<<<< HEAD
-ALIKE_BY_MELS = 0.55
-LEAST = 0.45
-LEAST_SAMPLES = 100
-=======
 ALIKE_BY_MELS = 0.45
 LEAST = 0.4
 LEAST_SAMPLES = 50
->>>>>>> sounds
 SLACK = 4 * HOP
 FloatArray = NDArray[np.float32]
 
