@@ -141,8 +141,8 @@ def test_a_hub_address_downloads_ours_or_else_theirs(folder: Path, monkeypatch: 
     assert {"hyperparams.yaml", "masknet.ckpt", "encoder_out.ckpt", "pytorch_model.bin"} <= theirs
     # Nothing that runs, and none of the audio and the training's logs that such repositories also hold.
     assert not any(name.endswith((".py", ".wav")) or name.startswith("*") for name in theirs)
-    # The merges of a tokenizer and the classes of a classifier are text, too.
-    assert {name for name in theirs if name.endswith(".txt")} <= {"merges.txt", "label_encoder.txt"}
+    # The merges and words of a tokenizer and the classes of a classifier are text, too.
+    assert {name for name in theirs if name.endswith(".txt")} <= {"merges.txt", "vocab.txt", "label_encoder.txt"}
 
 
 def test_files_of_none_of_them(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def prompts_of(
 
     >>> prompts_of("car_horn", ["this is a sound of {}"])
     ('this is a sound of car horn',)
-    >>> prompts_of("bell_gong", ["this is a sound of {}"], PHRASES)
+    >>> prompts_of("bell_gong", ["this is a sound of {}"], {"bell_gong": ("a bell", "a gong")})
     ('this is a sound of a bell', 'this is a sound of a gong')
     """
     said = phrases_of(label, phrases)
