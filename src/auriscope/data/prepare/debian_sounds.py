@@ -33,7 +33,7 @@ from auriscope.errors import CorpusError
 MOST_OF_GROUP = 6
 MOST_OF_CLASS = 60
 _RELEASE = "bookworm"
-_NUM_SOUNDS = 1202
+_NUM_SOUNDS = 1201
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def matching(root: Path) -> dict[str, Row]:
 
     ``CorpusError`` when a package is not there.
     """
-    found = {}
+    found: dict[str, Row] = {}
     for package in dict.fromkeys(row.package for row in table()):
         names = sorted(_files(root / package))
         for row in table():
