@@ -33,7 +33,7 @@ from auriscope.errors import CorpusError
 MOST_OF_GROUP = 6
 MOST_OF_CLASS = 60
 _RELEASE = "bookworm"
-_NUM_SOUNDS = 1202
+_NUM_SOUNDS = 1201
 
 
 @dataclass(frozen=True)
