@@ -260,7 +260,7 @@ def _ship(
     if (run / "curves.png").exists():
         # A palette of few colours loses nothing that is seen of lines, and a fifth of the bytes are left.
         with Image.open(run / "curves.png") as drawn:
-            drawn.convert("RGB").quantize(96).save(folder / CURVE, optimize=True)
+            drawn.convert("RGB").quantize(32).save(folder / CURVE, optimize=True)
 
 
 def _command(path: Path, run: Path) -> str:
