@@ -24,9 +24,9 @@ from auriscope.data.prepare import (
     inspect_speech,
 )
 from auriscope.data.prepared import write_prepared
-from auriscope.data.prepared_captioned import write_captioned
+from auriscope.data.prepared_captioned import PreparedCaptioned, write_captioned
 from auriscope.data.prepared_images import write_images
-from auriscope.data.prepared_labelled import write_labelled
+from auriscope.data.prepared_labelled import PreparedSounds, write_labelled
 from auriscope.data.prepared_meetings import write_meetings
 from auriscope.data.prepared_speech import write_speech
 from auriscope.errors import CorpusError
@@ -277,12 +277,7 @@ def _prepare_labelled(
             num_groups=len({sound.group for sound in sounds}),
             official_sounds=official.get(name),
         )
-    warnings = [_incomplete(name, split.num_sounds, split.official_sounds, "sounds") for name, split in splits.items()]
-    rate = max(sound.sample_rate for sound in prepared.sounds)
-    told = tuple(filter(None, warnings))
-    return PrepareResult(
-        layout.name, folder, prepared.root, rate, prepared.condition, 0, splits, told, len(prepared.labels)
-    )
+    return _of_sounds(layout.name, folder, prepared, splits, len(prepared.labels))
 
 
 def _prepare_captioned(
@@ -299,10 +294,21 @@ def _prepare_captioned(
             num_captions=sum(len(sound.captions) for sound in sounds),
             official_sounds=official.get(name),
         )
+    return _of_sounds(layout.name, folder, prepared, splits)
+
+
+def _of_sounds(
+    name: str,
+    folder: Path,
+    prepared: PreparedSounds | PreparedCaptioned,
+    splits: Mapping[str, LabelledSummary] | Mapping[str, CaptionedSummary],
+    num_classes: int = 0,
+) -> PrepareResult:
+    """What is told of sounds that were listed, whose splits are summed up."""
     warnings = [_incomplete(name, split.num_sounds, split.official_sounds, "sounds") for name, split in splits.items()]
     rate = max(sound.sample_rate for sound in prepared.sounds)
     told = tuple(filter(None, warnings))
-    return PrepareResult(layout.name, folder, prepared.root, rate, prepared.condition, 0, splits, told)
+    return PrepareResult(name, folder, prepared.root, rate, prepared.condition, 0, splits, told, num_classes)
 
 
 def _prepare_images(
