@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint docs bench shipped leaderboard recognisers interpreters
+.PHONY: help install demo test lint docs bench shipped models leaderboard recognisers interpreters
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -49,8 +49,8 @@ bench: install ## print every figure of the documentation, side by side with its
 	PYTHON=$(PYTHON) benchmarks/peers.sh
 	$(BIN)/auriscope evaluate $(SEPARATOR) libri2mix-mini-clean libri2mix-mini-noisy-reverb
 	$(BIN)/python benchmarks/blind_estimate.py --estimator $(ESTIMATOR) $(foreach separator,$(SEPARATORS),--separator $(separator))
-	$(BIN)/python benchmarks/synthetic_against_real.py --quality-model $(ESTIMATOR)
-	$(BIN)/python benchmarks/separation_speed.py
+	$(BIN)/python benchmarks/shipped_models.py
+	$(BIN)/python benchmarks/model_speed.py $(SEPARATOR)
 	$(BIN)/python benchmarks/long_recording_memory.py --model $(SEPARATOR)
 	$(BIN)/python benchmarks/peer_speed.py
 	$(BIN)/python benchmarks/talker_swaps.py --model $(SEPARATOR)
@@ -65,6 +65,9 @@ bench: install ## print every figure of the documentation, side by side with its
 
 shipped: install ## train every shipped model for MINUTES=60 in all, the neediest first, going on where it stopped
 	$(BIN)/python -m auriscope.verbs.shipped --minutes $(MINUTES)
+
+models: install ## write docs/models.md: every shipped model, its figures, curve, speed (needs AURISCOPE_CORPORA)
+	$(BIN)/python benchmarks/shipped_models.py
 
 # The systems of the comparison, each trained for the same audio with the same seed; their runs go on where they stopped.
 CORPUS := libri2mix-mini

@@ -38,6 +38,25 @@ def test_rendered_card_says_everything(card: ModelCard) -> None:
         assert value in text
 
 
+def test_intervals_stand_beside_their_figures(card: ModelCard, tmp_path: Path) -> None:
+    name = next(iter(card.metrics))
+    told = dataclasses.replace(card, metrics={name: 8.25, "x": 1.0}, intervals={name: (7.5, 9.0)})
+    assert told.figure(name) == "8.25 [7.5, 9]"
+    assert told.figure("x") == "1"
+    text = told.render()
+    assert "| what | value [95 % interval] |" in text
+    assert f"| {name} | 8.25 [7.5, 9] |" in text
+    assert "| x | 1 |" in text
+    (tmp_path / "card.json").write_text(told.to_json())
+    assert ModelCard.read(tmp_path) == told
+
+
+@pytest.mark.parametrize(("name", "ends"), [("x", (2.0, 1.0)), ("x", (math.nan, 1.0)), ("y", (0.0, 1.0))])
+def test_an_interval_is_of_a_metric_and_finite(card: ModelCard, name: str, ends: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="two finite ends for one of the metrics"):
+        dataclasses.replace(card, metrics={"x": 1.0}, intervals={name: ends})
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, True, None])
 def test_a_metric_must_be_a_finite_number(card: ModelCard, value: Any) -> None:
     with pytest.raises(ValueError, match="not a finite number"):

@@ -16,7 +16,7 @@ from auriscope.training.checkpoints import save_weights
 from auriscope.training.recipe import build_model, read_recipe
 from auriscope.verbs import shipped
 from auriscope.verbs.evaluate import EvaluationResult, Figure
-from auriscope.verbs.shipped import Place, improve, need, read_list
+from auriscope.verbs.shipped import Place, improve, measure, need, read_list
 
 LIST = """
 models:
@@ -61,14 +61,17 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
         save_weights(run / "best.safetensors", weights, {"step": step, "hours_of_audio": 0.5})
         (run / "last.safetensors").touch()
 
-    def measure(
+    def figure_of(
         model: str, name: str, *, split: str, separators: tuple[str, ...], language_model: str | None
     ) -> EvaluationResult:
-        value = built.figures[Path(model).parents[1].name]
-        return EvaluationResult(name, split, model, separators, 1, {"si_snri_db": Figure(value, value, value)})
+        # The stage of a run, or the shipped folder itself.
+        folder = Path(model)
+        value = built.figures[folder.name if folder.name in built.figures else folder.parents[1].name]
+        figure = Figure(value, value - 0.25, value + 0.25)
+        return EvaluationResult(name, split, model, separators, 1, {"si_snri_db": figure})
 
     monkeypatch.setattr(shipped, "run_recipe", train)
-    monkeypatch.setattr(shipped, "evaluate", measure)
+    monkeypatch.setattr(shipped, "evaluate", figure_of)
     return built
 
 
@@ -141,6 +144,27 @@ def test_zero_minutes_export_what_the_runs_have(house: House) -> None:
     assert house.trained == []
 
 
+def test_measuring_again_changes_the_figures_and_nothing_else(house: House) -> None:
+    name = "separation/dprnn.first"
+    folder = house.place.weights / name
+    improve(10, house.place, (name,))
+    weights, before = (folder / "model.safetensors").read_bytes(), ModelCard.read(folder)
+    (folder / "calibration.json").write_text("{}")
+    house.figures["dprnn.first"] = 0.5
+    house.trained.clear()
+    measure(name, house.place)
+    after = ModelCard.read(folder)
+    assert house.trained == []
+    assert after == dataclasses.replace(before, metrics=after.metrics, intervals=after.intervals)
+    assert after.metrics == {"si_snri_db clean test": 0.5, "si_snri_db clean valid": 0.5}
+    assert after.intervals == {"si_snri_db clean test": (0.25, 0.75)}
+    assert "0.5 [0.25, 0.75]" in (folder / "README.md").read_text()
+    assert (folder / "model.safetensors").read_bytes() == weights
+    assert (folder / "calibration.json").read_text() == "{}"
+    with pytest.raises(RecipeError, match=r"no model .separation/other."):
+        measure("separation/other", house.place)
+
+
 def test_an_unknown_model_and_a_missing_list_are_one_line(house: House) -> None:
     with pytest.raises(RecipeError, match=r"no model .separation/other."):
         improve(1, house.place, ("separation/other",))
@@ -153,14 +177,14 @@ def test_further_floors_count_and_further_sets_stand_on_the_card(house: House, m
     house.place.list_file.write_text(LIST.replace("floors: {clean: 8.0}}", more))
     measured: list[tuple[str, str]] = []
 
-    def measure(
+    def figure_of(
         model: str, name: str, *, split: str, separators: tuple[str, ...], language_model: str | None
     ) -> EvaluationResult:
         measured.append((name, split))
         figures = {"si_snri_db": Figure(7.2, 7.0, 7.4), "pesq_wb_gain": Figure(0.1, 0.0, 0.2)}
         return EvaluationResult(name, split, model, separators, 1, figures)
 
-    monkeypatch.setattr(shipped, "evaluate", measure)
+    monkeypatch.setattr(shipped, "evaluate", figure_of)
     name = "separation/dprnn.first"
     improve(10, house.place, (name,))
     assert measured == [("clean", "valid"), ("noisy", "valid"), ("clean", "test"), ("noisy", "test"), ("pairs", "test")]

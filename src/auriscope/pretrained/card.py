@@ -26,8 +26,9 @@ class ModelCard:
     ``licence`` is the weights' SPDX expression; ``data`` names the corpora of the training and ``attributions`` credits
     their authors as their licences ask; ``command`` is the line that trains it again, with ``seed``; ``audio_hours`` is
     how much audio the training drew (repetitions count) and ``training_hours`` its wall-clock time; ``metrics`` maps a
-    test figure, with its unit and test set in the name, to its value (``"si_snri_db libri2mix-clean test"``); ``curve``
-    is the file name of the training curve in the same folder; ``limits`` says where not to trust it.
+    test figure, with its unit and test set in the name, to its value (``"si_snri_db libri2mix-clean test"``), and
+    ``intervals`` some of the same names to the ends of the 95 % interval; ``curve`` is the file name of the training
+    curve in the same folder; ``limits`` says where not to trust it.
     """
 
     title: str
@@ -40,6 +41,7 @@ class ModelCard:
     audio_hours: float | None = None
     training_hours: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     curve: str | None = None
     limits: tuple[str, ...] = ()
     citation: str = ""
@@ -51,11 +53,19 @@ class ModelCard:
         for name, value in self.metrics.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise ValueError(f"the metric {name!r} is {value!r}, not a finite number")
+        for name, ends in self.intervals.items():
+            if name not in self.metrics or not all(math.isfinite(end) for end in ends) or ends[0] > ends[1]:
+                raise ValueError(f"the interval of {name!r} is {ends!r}; give two finite ends for one of the metrics")
 
     def to_json(self) -> str:
         """Give the card as the text of ``card.json``."""
-        values = dataclasses.asdict(dataclasses.replace(self, metrics=dict(self.metrics)))
-        return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        plain = dataclasses.replace(self, metrics=dict(self.metrics), intervals=dict(self.intervals))
+        return json.dumps(dataclasses.asdict(plain), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def figure(self, name: str) -> str:
+        """Tell one of the metrics, with its interval if there is one: ``"4.63 [4.09, 5.17]"``; ``KeyError`` without."""
+        ends = self.intervals.get(name)
+        return f"{self.metrics[name]:.4g}" + ("" if ends is None else f" [{ends[0]:.4g}, {ends[1]:.4g}]")
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -79,8 +89,8 @@ class ModelCard:
         if facts:
             lines += [*(f"- {name}: {value}" for name, value in facts.items()), ""]
         if self.metrics:
-            lines += ["## Figures", "", "| what | value |", "|---|---|"]
-            lines += [f"| {_cell(name)} | {value:.4g} |" for name, value in self.metrics.items()]
+            lines += ["## Figures", "", f"| what | value{' [95 % interval]' if self.intervals else ''} |", "|---|---|"]
+            lines += [f"| {_cell(name)} | {self.figure(name)} |" for name in self.metrics]
             lines += [""]
         if self.limits:
             lines += ["## Limits", "", *(f"- {limit}" for limit in self.limits), ""]

@@ -13,6 +13,7 @@ import math
 import os
 import secrets
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,11 +91,29 @@ def save_pretrained(
     }
     contents = {WEIGHTS_NAME: weights, CONFIG_NAME: (_readable(config) + "\n").encode()}
     if card is not None:
-        facts = {"architecture": model.name, "parameters": f"{model.num_parameters:,}"}
-        if config["sample_rate"] is not None:
-            facts["sample rate"] = f"{config['sample_rate']} Hz"
-        contents[CARD_NAME] = card.to_json().encode()
-        contents[README_NAME] = card.render(facts).encode()
+        contents |= _card_files(card, config)
+    _write(folder, contents)
+
+
+def replace_card(folder: str | Path, card: ModelCard) -> None:
+    """Give the model in ``folder`` another card; its weights and configuration stay as they are, to the byte.
+
+    Raises ``CheckpointError`` when there is no model or the folder cannot be written.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    kept = {name: (folder / name).read_bytes() for name in FILE_NAMES if (folder / name).exists()}
+    _write(folder, kept | _card_files(card, config))
+
+
+def _card_files(card: ModelCard, config: Mapping[str, Any]) -> dict[str, bytes]:
+    facts = {"architecture": config["architecture"], "parameters": f"{config['num_parameters']:,}"}
+    if config["sample_rate"] is not None:
+        facts["sample rate"] = f"{config['sample_rate']} Hz"
+    return {CARD_NAME: card.to_json().encode(), README_NAME: card.render(facts).encode()}
+
+
+def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
     try:
         _write_folder(folder, contents)
     except OSError as error:
@@ -204,7 +223,7 @@ def _in_full(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     return found
 
 
-def _write_folder(folder: Path, contents: dict[str, bytes]) -> None:
+def _write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Make ``folder`` hold the contents, keeping a former folder's other files, by renaming a finished folder."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists() and not folder.is_dir():

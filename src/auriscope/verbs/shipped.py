@@ -4,7 +4,8 @@ Works in a clone: the list is ``recipes/shipped.yaml``, runs are kept under ``ru
 package's own folder of weights. What a model needs is told by the figures on its card: a model without weights needs
 training most, then the one that is furthest below its floor on the valid split. Each gets half of what time is left,
 the last all of it. A run folder that exists is continued exactly; without one, training starts from the shipped
-weights. New weights replace the shipped ones only where they are better on the valid split.
+weights. New weights replace the shipped ones only where they are better on the valid split. ``--measure`` trains
+nothing: it measures what ships again, and writes the figures on the cards.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ from auriscope.data.prepared_captioned import read_captioned
 from auriscope.errors import AuriscopeError, RecipeError
 from auriscope.pretrained.addresses import WEIGHTS
 from auriscope.pretrained.card import ModelCard
+from auriscope.pretrained.checkpoint import replace_card
 from auriscope.pretrained.model import Model
 from auriscope.training.checkpoints import LAST, load_tree
 from auriscope.training.recipe import Recipe, parse, read_recipe
 from auriscope.training.recipe import train as run_recipe
-from auriscope.verbs.evaluate import evaluate
+from auriscope.verbs.evaluate import Figure, evaluate
 from auriscope.verbs.speaker_figures import calibrate_folder
 from auriscope.verbs.train import finished
 
@@ -49,13 +51,13 @@ _BEGINNINGS = ("words_from", "text_from", "audio_from")
 class ShippedModel:
     """One row of the list: the recipe (relative to the list), what the card says, and the floors of a figure.
 
-    ``more_floors`` are those of further figures; ``figure`` alone decides which weights are better. Where
-    ``lower_is_better``, as of errors, the floors are what the figures may be at most. ``test_sets`` are
-    further sets for the card, of which only the test split is measured. ``gpu`` are changes to the recipe where there
-    is a GPU, which wants larger batches; ``separators`` are those whose tracks a quality model is trained on and
-    measured with. ``licence`` is that of the weights where the data ask for another than the list's; ``limits`` are
-    what the card warns of. ``bits`` (4 to 8) stores the weights in so many bits each. A recogniser's figures are those
-    with the ``language_model`` at this address.
+    ``more_floors`` are those of further figures; ``figure`` alone decides which weights are better. ``aims`` and
+    ``more_aims`` are what the figures are hoped to reach. Where ``lower_is_better``, as of errors, floors and aims are
+    what the figures may be at most. ``test_sets`` are further sets for the card, of which only the test split is
+    measured. ``gpu`` are changes to the recipe where there is a GPU, which wants larger batches; ``separators`` are
+    those whose tracks a quality model is trained on and measured with. ``licence`` is that of the weights where the
+    data ask for another than the list's; ``limits`` are what the card warns of. ``bits`` (4 to 8) stores the weights
+    in so many bits each. A recogniser's figures are those with the ``language_model`` at this address.
     """
 
     recipe: str
@@ -64,6 +66,8 @@ class ShippedModel:
     figure: str
     floors: Mapping[str, float]
     more_floors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    aims: Mapping[str, float] = field(default_factory=dict)
+    more_aims: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     test_sets: tuple[str, ...] = ()
     gpu: tuple[str, ...] = ()
     separators: tuple[str, ...] = ()
@@ -125,9 +129,7 @@ def improve(minutes: float, place: Place, only: tuple[str, ...] = ()) -> list[st
     ``only`` names the addresses to train; none: all of the list.
     """
     shipped = read_list(place.list_file)
-    unknown = sorted(set(only) - set(shipped.models))
-    if unknown:
-        raise RecipeError(f"{place.list_file}: has no model {unknown[0]!r}; it has {', '.join(shipped.models)}")
+    _known(only, shipped, place)
     names = [name for name in shipped.models if not only or name in only]
     names.sort(key=lambda name: -need(shipped.models[name], place.weights / name))
     end = time.monotonic() + 60 * minutes
@@ -141,6 +143,12 @@ def improve(minutes: float, place: Place, only: tuple[str, ...] = ()) -> list[st
         if improve_one(name, shipped, share, place):
             replaced.append(name)
     return replaced
+
+
+def _known(names: tuple[str, ...], shipped: ShippedList, place: Place) -> None:
+    unknown = sorted(set(names) - set(shipped.models))
+    if unknown:
+        raise RecipeError(f"{place.list_file}: has no model {unknown[0]!r}; it has {', '.join(shipped.models)}")
 
 
 def improve_one(name: str, shipped: ShippedList, minutes: float, place: Place) -> bool:
@@ -162,7 +170,7 @@ def improve_one(name: str, shipped: ShippedList, minutes: float, place: Place) -
     if not stage.exists():
         candidate.save_pretrained(stage, half=True, bits=model.bits)
     valid = _figures(stage, model, "valid")
-    if not _better(valid, folder, model):
+    if not _better(_metrics(valid), folder, model):
         _say(f"{name}: {_told(valid)}; the shipped weights are as good and stay")
         return False
     test = _figures(stage, model, "test")
@@ -202,16 +210,40 @@ def _stages(runs: Path) -> list[str]:
     return chosen
 
 
-def _figures(stage: Path, model: ShippedModel, split: str) -> dict[str, float]:
+def measure(name: str, place: Place) -> None:
+    """Measure a shipped model again, with the weights as they are, and write the figures on its card."""
+    shipped = read_list(place.list_file)
+    _known((name,), shipped, place)
+    model, folder = shipped.models[name], place.weights / name
+    found = {**_figures(folder, model, "test"), **_figures(folder, model, "valid")}
+    card = dataclasses.replace(ModelCard.read(folder), metrics=_metrics(found), intervals=_intervals(found))
+    replace_card(folder, card)
+    _say(f"{name}: " + ", ".join(f"{each} {card.figure(each)}" for each in card.metrics if each.endswith("test")))
+
+
+def _metrics(figures: Mapping[str, Figure]) -> dict[str, float]:
+    return {name: round(figure.value, 3) for name, figure in figures.items() if figure.value is not None}
+
+
+def _intervals(figures: Mapping[str, Figure]) -> dict[str, tuple[float, float]]:
+    """Those of the test split; a card has no room for all."""
+    return {
+        name: (round(figure.low, 3), round(figure.high, 3))
+        for name, figure in figures.items()
+        if name.endswith(" test") and figure.low is not None and figure.high is not None
+    }
+
+
+def _figures(stage: Path, model: ShippedModel, split: str) -> dict[str, Figure]:
     """The model's figures on the sets of its floors; a quality model's are over the tracks of all separators."""
-    figures: dict[str, float] = {}
+    figures: dict[str, Figure] = {}
     sets = [*model.floors, *(name for floors in model.more_floors.values() for name in floors)]
     for name in dict.fromkeys([*sets, *(model.test_sets if split == "test" else ())]):
         result = evaluate(
             str(stage), name, split=split, separators=model.separators, language_model=model.language_model
         )
         figures |= {
-            f"{key} {name} {split}": figure.value for key, figure in result.figures.items() if figure.value is not None
+            f"{key} {name} {split}": figure for key, figure in result.figures.items() if figure.value is not None
         }
     return figures
 
@@ -230,7 +262,7 @@ def _ship(
     recipe: Recipe,
     model: ShippedModel,
     shipped: ShippedList,
-    figures: Mapping[str, float],
+    figures: Mapping[str, Figure],
     facts: Mapping[str, Any],
     run: Path,
     folder: Path,
@@ -248,7 +280,8 @@ def _ship(
         seed=recipe.seed,
         # A run whose batches do not say how long they last knows nothing of hours.
         audio_hours=round(before + float(facts["hours_of_audio"]), 2) or None,
-        metrics={key: round(value, 3) for key, value in figures.items()},
+        metrics=_metrics(figures),
+        intervals=_intervals(figures),
         curve=CURVE,
         limits=model.limits,
     )
@@ -302,8 +335,8 @@ def _trained_on(recipe: Recipe) -> tuple[str, ...]:
     return IMAGE_SETS[name]["train"] if images else corpora_of(name)
 
 
-def _told(figures: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
+def _told(figures: Mapping[str, Figure]) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in _metrics(figures).items())
 
 
 def _say(line: str) -> None:
@@ -313,10 +346,16 @@ def _say(line: str) -> None:
 def main() -> None:
     """Read the command line of ``make shipped``."""
     parser = argparse.ArgumentParser(prog="make shipped", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--minutes", type=float, required=True, help="time in total; 0 exports what the runs have")
-    parser.add_argument("--only", action="append", default=[], help="train this address only (may be repeated)")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--minutes", type=float, help="time in total; 0 exports what the runs have")
+    what.add_argument("--measure", action="store_true", help="train nothing, measure what ships again")
+    parser.add_argument("--only", action="append", default=[], help="this address only (may be repeated)")
     arguments = parser.parse_args()
     try:
+        if arguments.measure:
+            for name in arguments.only or read_list(Place().list_file).models:
+                measure(name, Place())
+            return
         improve(arguments.minutes, Place(), tuple(arguments.only))
     except AuriscopeError as error:
         sys.exit(f"error: {error}")
