@@ -73,13 +73,42 @@ def test_ideal_masks_are_softmaxes_of_the_sources_features() -> None:
     torch.manual_seed(0)
     model = TwoStep(TwoStepConfig(**TINY))
     batch = make_batch()
-    masked = model.ideal(batch["mixture"], batch["sources"])
+    masked = model.ideal(model.encoder(batch["mixture"]), batch["mixture"], batch["sources"])
     weight = model.encoder.weight
     for item, source in itertools.product(range(2), range(2)):
         latents = [F.relu(F.conv1d(s[None, None], weight, stride=8))[0] for s in batch["sources"][item]]
         mask = latents[source].exp() / (latents[0].exp() + latents[1].exp())
         mixture = F.relu(F.conv1d(batch["mixture"][item, None, None], weight, stride=8))[0]
         torch.testing.assert_close(masked[item, source], (mask * mixture).T)
+
+
+def test_noise_has_a_share_of_its_own_and_does_not_come_out(check_padding: Any) -> None:
+    torch.manual_seed(0)
+    model = TwoStep(TwoStepConfig(**TINY, separate_noise=True))
+    batch = make_batch()
+    noise = torch.randn_like(batch["mixture"]) * batch["mixture"].std()
+    mixture = batch["mixture"] + noise
+    features = model.encoder(mixture)
+    masked = model.ideal(features, mixture, batch["sources"])
+    latents = [model.encoder(each) for each in (*batch["sources"].unbind(1), noise)]
+    shares = torch.stack(latents, dim=1).softmax(1)
+    torch.testing.assert_close(masked, (shares[:, :2] * features[:, None]).transpose(2, 3), atol=1e-4, rtol=1e-4)
+    # The talkers' masks leave something over, and a network trained so takes the noise off.
+    masks = model.masker(features.transpose(1, 2))
+    assert masks.shape[1] == 2
+    assert bool((masks.sum(1) < 1).all())
+    assert model(mixture).shape == (2, 2, 800)
+    for stage in range(2):
+        model.losses({**batch, "mixture": mixture}, stage)["loss"].backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    check_padding(model)
+
+
+def test_noise_has_a_mask_of_a_softmax_only() -> None:
+    with pytest.raises(ValueError, match="separate_noise needs"):
+        TwoStepConfig(**TINY, separate_noise=True, mask_activation="sigmoid")
+    with pytest.raises(ValueError, match="separate_noise needs"):
+        TwoStepConfig(**TINY, separate_noise=True, variant="original")
 
 
 def plain_si_snr(estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -94,7 +123,7 @@ def test_the_losses_are_those_of_the_paper(num_sources: int) -> None:
     batch = make_batch(num_sources)
     level = batch["mixture"].square().mean(-1).sqrt()
     mixture, sources = batch["mixture"] / level[:, None], batch["sources"] / level[:, None, None]
-    targets = model.ideal(mixture, sources)
+    targets = model.ideal(model.encoder(mixture), mixture, sources)
 
     tracks = model.decoder(targets, 800)
     expected = -torch.stack([si_snr(tracks[i, s], sources[i, s]) for i in range(2) for s in range(num_sources)]).mean()

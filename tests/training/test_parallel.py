@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -54,3 +55,26 @@ def test_accumulated_batches_equal_one_large_batch(large_batches, tiny, tmp_path
     # The comparison means something only if the weights moved.
     initial = tiny.TinyTask().state_dict()
     assert largest_difference(weights(tmp_path), initial) > 1e-2
+
+
+STAGED = """
+task: separation
+model:
+  architecture: separation/twostep
+  config:
+    {num_filters: 32, kernel_size: 16, stride: 8, bottleneck_channels: 8, hidden_channels: 8, num_blocks: 1}
+data: {corpora: [synthetic], sample_rate: 8000, segment_seconds: 0.5, batch_size: 2}
+task_options: {stage_batches: [2]}
+validation: {sets: []}
+training: {max_steps: 4, num_processes: 2, log_every_steps: 1}
+"""
+
+
+def test_what_a_stage_does_not_train_is_no_obstacle_to_two_processes(tmp_path):
+    (tmp_path / "staged.yaml").write_text(STAGED)
+    program = Path(sys.executable).with_name("auriscope")
+    command = [program, "train", str(tmp_path / "staged.yaml"), "--run", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "run" / "train.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]

@@ -125,6 +125,8 @@ class SeparationTask(nn.Module):
                 f"{model.name} is trained in {num_stages} stages, so task_options.stage_batches must hold "
                 f"{num_stages - 1} numbers; it holds {len(self.options.stage_batches)}"
             )
+        # What a stage does not train has no gradients, which several processes must know.
+        self.leaves_parameters_out = num_stages > 1
         self.num_batches: Tensor
         if num_stages > 1:
             # Part of the checkpoint, so that a run that is continued is in the stage where it stopped.

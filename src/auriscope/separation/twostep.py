@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -28,6 +29,8 @@ class TwoStepConfig(ConvTasNetConfig):
     the authors' code (see :class:`AlongFiltersMasker`), from the residual path of an even number of filters.
     ``initial_filters`` is ``"random"`` or ``"harmonic"``: windowed sines and cosines with both signs, with which short
     trainings begin well; ``num_filters`` is then twice the ``kernel_size``, and the ``stride`` half of it.
+    ``separate_noise`` gives what is no talker a mask of its own, which nothing comes out of (not in the paper, whose
+    mixtures are clean): without it the masks of the talkers share out the noise as well.
     """
 
     num_filters: int = 256
@@ -40,12 +43,15 @@ class TwoStepConfig(ConvTasNetConfig):
     mask_activation: str = "softmax"
     variant: str = "conv-tasnet"
     initial_filters: str = "random"
+    separate_noise: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         choice(self.variant, ("conv-tasnet", "original"), "variant")
         if self.variant == "original" and (self.skip_channels or self.num_filters % 2):
             raise ValueError("the variant 'original' needs skip_channels=0 and an even num_filters")
+        if self.separate_noise and (self.variant == "original" or self.mask_activation != "softmax"):
+            raise ValueError("separate_noise needs the variant 'conv-tasnet' and mask_activation 'softmax'")
         check_initial_filters(self.initial_filters, self.num_filters, self.kernel_size, self.stride)
 
 
@@ -90,7 +96,10 @@ class TwoStep(MaskingModel, name="separation/twostep"):
     def __init__(self, config: TwoStepConfig) -> None:
         filters = (config.num_filters, config.kernel_size, config.stride)
         encoder = Encoder(*filters, activation=config.encoder_activation)
-        masker = (AlongFiltersMasker if config.variant == "original" else TemporalConvMasker)(config)
+        if config.separate_noise:
+            masker: TemporalConvMasker = NoiseMasker(config)
+        else:
+            masker = (AlongFiltersMasker if config.variant == "original" else TemporalConvMasker)(config)
         super().__init__(config, encoder, masker, Decoder(*filters))
         if config.initial_filters == "harmonic":
             # Three times as loud as the mixture: so the ideal masks, softmaxes of features, are sharp enough.
@@ -115,24 +124,45 @@ class TwoStep(MaskingModel, name="separation/twostep"):
         mixture, sources = mixture / level, sources / level[..., None]
         audible = ~is_silent(sources)
         if stage == 0:
-            estimates = self.decoder(self.ideal(mixture, sources), num_samples).float()
+            features = self.encoder(mixture)
+            estimates = self.decoder(self.ideal(features, mixture, sources), num_samples).float()
             value = _mean(si_snr(estimates, sources), audible)
             return {"loss": -value, "ideal_si_snr_db": value.detach()}
         with torch.no_grad():
-            features = self.encoder(mixture).transpose(1, 2)
-            targets = self.ideal(mixture, sources)
+            features = self.encoder(mixture)
+            targets = self.ideal(features, mixture, sources)
+            features = features.transpose(1, 2)
         masked = self.masker(features) * features[:, None]
         # Without removing means: of features that are never negative the mean is a part of what is heard.
         values = pit_si_snr(masked.float().flatten(2), targets.float().flatten(2), zero_mean=False).values
         with torch.no_grad():
-            gain = pit_objective(self.decoder(masked, num_samples), sources, mixture)["si_snri_db"]
+            # For the log only, so of a part of the batch: decoding takes as long as a good part of the network.
+            few = max(1, len(mixture) // 4)
+            gain = pit_objective(self.decoder(masked[:few], num_samples), sources[:few], mixture[:few])["si_snri_db"]
         return {"loss": -_mean(values, audible), "si_snri_db": gain}
 
-    def ideal(self, mixture: Tensor, sources: Tensor) -> Tensor:
-        """Mask the features of the mixture (B, time) by the softmax of the sources' (B, S, time): (B, S, F, N)."""
+    def ideal(self, features: Tensor, mixture: Tensor, sources: Tensor) -> Tensor:
+        """Mask the features (B, N, F) of the mixture (B, time) by the softmax of the sources' (B, S, time).
+
+        Gives (B, S, F, N). With ``separate_noise``, what the sources lack of the mixture takes its share, too.
+        """
+        num_sources = sources.shape[1]
+        if self.config.separate_noise:
+            sources = torch.cat((sources, mixture[:, None] - sources.sum(1, keepdim=True)), dim=1)
         latents = self.encoder(sources.flatten(0, 1)).unflatten(0, sources.shape[:2])
-        masked: Tensor = latents.softmax(1) * self.encoder(mixture)[:, None]
+        masked: Tensor = latents.softmax(1)[:, :num_sources] * features[:, None]
         return masked.transpose(2, 3)
+
+
+class NoiseMasker(TemporalConvMasker):
+    """Conv-TasNet's blocks with one mask more, for what is no talker; its share of the softmax is left out."""
+
+    def __init__(self, config: TwoStepConfig) -> None:
+        super().__init__(dataclasses.replace(config, num_sources=config.num_sources + 1))
+
+    def masks(self, x: Tensor) -> Tensor:
+        """What the blocks made of the frames (B, C, F) to masks of the talkers (B, S, F, N)."""
+        return super().masks(x)[:, :-1]
 
 
 class AlongFiltersMasker(TemporalConvMasker):

@@ -137,7 +137,9 @@ class Run:
         )
 
         phases = {phase: list(parameters) for phase, parameters in task.phases().items()}
-        self.fabric = _launch(config, num_phases=len(phases))
+        # A phase leaves the other phases' parameters without gradients, as may a stage; the exchange must know.
+        partial = len(phases) > 1 or getattr(task, "leaves_parameters_out", False)
+        self.fabric = _launch(config, partial=partial)
         if config.compile:
             task.model.compile()
         optimizers = [build_optimizer(parameters, config) for parameters in phases.values()]
@@ -372,15 +374,14 @@ def _short(value: float | None) -> str:
     return "none" if value is None else f"{value:.4g}"
 
 
-def _launch(config: TrainingConfig, num_phases: int) -> Fabric:
+def _launch(config: TrainingConfig, partial: bool) -> Fabric:
     """Start Fabric and, where there are several, the other processes; each draws its own random numbers."""
     distributed = config.num_processes * config.num_hosts > 1
     fabric = Fabric(
         accelerator=config.accelerator,
         devices=config.num_processes,
         num_nodes=config.num_hosts,
-        # A phase leaves the other phases' parameters without gradients, and the exchange must know.
-        strategy=DDPStrategy(find_unused_parameters=num_phases > 1) if distributed else "auto",
+        strategy=DDPStrategy(find_unused_parameters=partial) if distributed else "auto",
         precision=config.precision,
     )
     fabric.launch()

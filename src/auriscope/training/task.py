@@ -18,6 +18,8 @@ class Task(Protocol):
 
         losses = task(batch, phase)      # a dict with "loss", a scalar
         values = task.evaluate(batch)    # per-example metrics, each (batch,)
+
+    One whose losses leave some parameters of a phase without gradients says so by ``leaves_parameters_out = True``.
     """
 
     model: nn.Module
