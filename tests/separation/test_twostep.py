@@ -12,7 +12,8 @@ import yaml
 from torch import nn
 from torch.nn import functional as F
 
-from auriscope.metrics import si_snr
+from auriscope.errors import RecipeError
+from auriscope.metrics import pit_si_snr, si_snr
 from auriscope.separation.task import SeparationOptions, SeparationTask
 from auriscope.separation.twostep import TwoStep, TwoStepConfig
 from auriscope.training.config import TrainingConfig
@@ -157,6 +158,21 @@ def test_each_stage_trains_its_part_and_leaves_the_other_bitwise_alone() -> None
         optimizer.step()
         changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
         assert changed == (filterbank if number < 2 else set(before) - filterbank)
+
+
+def test_a_stage_more_trains_everything_on_the_tracks() -> None:
+    torch.manual_seed(0)
+    model = TwoStep(TwoStepConfig(**TINY))
+    task = SeparationTask(model, SeparationOptions(stage_batches=(0, 1)))
+    batch = make_batch()
+    assert task(batch, "main")["loss"].item() == pytest.approx(model.losses(batch, 1)["loss"].item())
+    losses = task(batch, "main")
+    expected = -pit_si_snr(model(batch["mixture"]), batch["sources"]).values.mean()
+    torch.testing.assert_close(losses["loss"], expected, atol=1e-3, rtol=1e-4)
+    losses["loss"].backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    with pytest.raises(RecipeError, match="must hold 1 numbers"):
+        SeparationTask(model, SeparationOptions(stage_batches=(0, 1, 2)))
 
 
 def test_a_silent_source_does_not_count() -> None:

@@ -33,7 +33,8 @@ class SeparationOptions:
 
     Args:
         stage_batches: where the stages of a system that is trained in stages end, counted in batches; the last stage
-            has no end. A system of two stages has one number here.
+            has no end. A system of two stages has one number here; with one more, its training ends in a stage that
+            is not its own, on the tracks themselves, end to end, with the loss of every other system.
         max_si_snr_db: mixtures separated better than this no longer pull on the weights; Zeghidour and Grangier,
             Wavesplit (arXiv 2002.08933), section 3.3, clip at 30 dB for the same reason.
         spectral_weight: of :func:`~auriscope.metrics.spectral.compressed_spectral_error`, in dB of SI-SNR per unit,
@@ -120,15 +121,16 @@ class SeparationTask(nn.Module):
         if isinstance(model, OwnMetrics):
             self.selection_metric, self.higher_is_better = model.selection_metric, model.higher_is_better
         num_stages = getattr(model, "num_stages", 1)
-        if len(self.options.stage_batches) != num_stages - 1:
+        possible = (num_stages - 1, num_stages) if isinstance(model, OwnLosses) else (0,)
+        if len(self.options.stage_batches) not in possible:
             raise RecipeError(
                 f"{model.name} is trained in {num_stages} stages, so task_options.stage_batches must hold "
-                f"{num_stages - 1} numbers; it holds {len(self.options.stage_batches)}"
+                f"{possible[0]} numbers; it holds {len(self.options.stage_batches)}"
             )
         # What a stage does not train has no gradients, which several processes must know.
         self.leaves_parameters_out = num_stages > 1
         self.num_batches: Tensor
-        if num_stages > 1:
+        if self.options.stage_batches:
             # Part of the checkpoint, so that a run that is continued is in the stage where it stopped.
             self.register_buffer("num_batches", torch.zeros((), dtype=torch.int64))
 
@@ -145,11 +147,11 @@ class SeparationTask(nn.Module):
 
     def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:  # noqa: ARG002
         """The loss of a batch and its mean SI-SNR improvement in dB, or a system's own losses."""
-        if isinstance(self.model, OwnLosses):
-            losses = self.model.losses(batch, self.stage)
-            if self.options.stage_batches:
-                self.num_batches += 1
-            return losses
+        stage = self.stage
+        if self.options.stage_batches:
+            self.num_batches += 1
+        if isinstance(self.model, OwnLosses) and stage < self.model.num_stages:
+            return self.model.losses(batch, stage)
         mixture, sources, lengths = batch["mixture"], batch["sources"], _lengths_that_matter(batch)
         estimates = self.model(mixture, lengths).float()
         matched = match(estimates, sources, lengths, fixed=self.options.permutation == "fixed")
