@@ -59,6 +59,8 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
         run.mkdir(parents=True, exist_ok=True)
         weights = {name: value + step for name, value in build_model(recipe).state_dict().items()}
         save_weights(run / "best.safetensors", weights, {"step": step, "hours_of_audio": 0.5})
+        if not (run / "last.safetensors").exists():
+            (run / "recipe.yaml").write_text(f"init_from: {recipe.init_from or 'null'}\n")
         (run / "last.safetensors").touch()
 
     def figure_of(
@@ -134,6 +136,25 @@ def test_without_a_run_the_training_goes_on_from_the_shipped_weights(house: Hous
     assert recipe.init_from == str(house.place.weights / name)
     assert recipe.data["ramp_batches"] is None
     assert ModelCard.read(house.place.weights / name).audio_hours == 1.0
+    # What the run began with is known at the next time, too.
+    house.figures["first"] = 3.0
+    improve(0, house.place, (name,))
+    assert ModelCard.read(house.place.weights / name).audio_hours == 1.0
+
+
+def test_the_curve_goes_on_where_the_shipped_one_ended(house: House) -> None:
+    name = "separation/dprnn.first"
+    folder, run = house.place.weights / name, house.place.runs / "first"
+    improve(10, house.place, (name,))
+    (folder / "curve.csv").write_text("step,minutes,hours_of_audio,other_db\n10,1,0.5,1.25\n20,2,1,2.5\n")
+    for path in run.glob("*.safetensors"):
+        path.unlink()
+    (run / "valid.csv").write_text("step,minutes,hours_of_audio,si_snri_db\n5,0.5,0.25,3.5\n")
+    for merit in (2.0, 3.0):
+        house.figures["first"] = merit
+        improve(10 if merit == 2.0 else 0, house.place, (name,))
+        written = (folder / "curve.csv").read_text().splitlines()
+        assert written == ["step,minutes,hours_of_audio,si_snri_db", "10,1,0.5,", "20,2,1,", "25,2.5,1.25,3.5"]
 
 
 def test_zero_minutes_export_what_the_runs_have(house: House) -> None:

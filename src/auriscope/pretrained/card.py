@@ -6,7 +6,6 @@ The card is kept as data in ``card.json`` and rendered from there to ``README.md
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any, Self
 from pydantic import TypeAdapter, ValidationError
 
 from auriscope.errors import CheckpointError
-from auriscope.pretrained.files import CARD_NAME, read_json
+from auriscope.pretrained.files import CARD_NAME, read_json, readable_json
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class ModelCard:
     def to_json(self) -> str:
         """Give the card as the text of ``card.json``."""
         plain = dataclasses.replace(self, metrics=dict(self.metrics), intervals=dict(self.intervals))
-        return json.dumps(dataclasses.asdict(plain), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return readable_json(dataclasses.asdict(plain)) + "\n"
 
     def figure(self, name: str) -> str:
         """Tell one of the metrics, with its interval if there is one: ``"4.63 [4.09, 5.17]"``; ``KeyError`` without."""

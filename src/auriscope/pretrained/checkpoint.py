@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 import os
 import secrets
@@ -34,6 +33,7 @@ from auriscope.pretrained.files import (
     README_NAME,
     WEIGHTS_NAME,
     read_config,
+    readable_json,
 )
 from auriscope.pretrained.model import Model, model_class
 
@@ -89,7 +89,7 @@ def save_pretrained(
         "weights_dtype": f"int{bits}" if bits else "float16" if half else "float32",
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
-    contents = {WEIGHTS_NAME: weights, CONFIG_NAME: (_readable(config) + "\n").encode()}
+    contents = {WEIGHTS_NAME: weights, CONFIG_NAME: (readable_json(config) + "\n").encode()}
     if card is not None:
         contents |= _card_files(card, config)
     _write(folder, contents)
@@ -156,15 +156,6 @@ def _stored(tensor: Tensor, half: bool) -> Tensor:
         if torch.isfinite(small).eq(torch.isfinite(tensor)).all():
             return small
     return tensor
-
-
-def _readable(value: Any, margin: str = "") -> str:
-    """Write JSON with a line for each field of an object; lists, of thousands of words maybe, are in one line."""
-    if not isinstance(value, dict) or not value:
-        return json.dumps(value)
-    inner = f"{margin}  "
-    fields = [f"{inner}{json.dumps(name)}: {_readable(field, inner)}" for name, field in value.items()]
-    return "{\n" + ",\n".join(fields) + f"\n{margin}}}"
 
 
 def _rows_in_whole_numbers(tensor: Tensor, bits: int) -> tuple[Tensor, Tensor]:

@@ -74,3 +74,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 _KIND_NAMES: dict[type, str] = {str: "a string", dict: "an object", int: "a whole number"}
+
+
+def readable_json(value: Any, margin: str = "") -> str:
+    """Write JSON with a line for each field of an object; lists, of thousands of words maybe, are in one line."""
+    if not isinstance(value, dict) or not value:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    inner = f"{margin}  "
+    fields = [f"{inner}{json.dumps(name)}: {readable_json(field, inner)}" for name, field in value.items()]
+    return "{\n" + ",\n".join(fields) + f"\n{margin}}}"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from auriscope.errors import RecipeError
 from auriscope.metrics.pit import pit_si_snr
 from auriscope.metrics.ratios import is_silent, si_snr
 from auriscope.nn.masks import choice, length_mask
@@ -30,7 +31,9 @@ class TwoStepConfig(ConvTasNetConfig):
     ``initial_filters`` is ``"random"`` or ``"harmonic"``: windowed sines and cosines with both signs, with which short
     trainings begin well; ``num_filters`` is then twice the ``kernel_size``, and the ``stride`` half of it.
     ``separate_noise`` gives what is no talker a mask of its own, which nothing comes out of (not in the paper, whose
-    mixtures are clean): without it the masks of the talkers share out the noise as well.
+    mixtures are clean): without it the masks of the talkers share out the noise as well. ``fixed_filters`` leaves
+    harmonic filters as they begin, so that nothing of them is trained or stored; a recipe then begins with the second
+    stage (``stage_batches: [0]``).
     """
 
     num_filters: int = 256
@@ -44,12 +47,15 @@ class TwoStepConfig(ConvTasNetConfig):
     variant: str = "conv-tasnet"
     initial_filters: str = "random"
     separate_noise: bool = False
+    fixed_filters: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         choice(self.variant, ("conv-tasnet", "original"), "variant")
         if self.variant == "original" and (self.skip_channels or self.num_filters % 2):
             raise ValueError("the variant 'original' needs skip_channels=0 and an even num_filters")
+        if self.fixed_filters and self.initial_filters != "harmonic":
+            raise ValueError("fixed_filters needs initial_filters 'harmonic'")
         if self.separate_noise and (self.variant == "original" or self.mask_activation != "softmax"):
             raise ValueError("separate_noise needs the variant 'conv-tasnet' and mask_activation 'softmax'")
         check_initial_filters(self.initial_filters, self.num_filters, self.kernel_size, self.stride)
@@ -104,6 +110,10 @@ class TwoStep(MaskingModel, name="separation/twostep"):
         if config.initial_filters == "harmonic":
             # Three times as loud as the mixture: so the ideal masks, softmaxes of features, are sharp enough.
             begin_harmonic(self.encoder, self.decoder, gain=3.0)
+            if config.fixed_filters:
+                # What is not trained reconstructs at the level of the mixture from the start.
+                _fix(self.encoder, 1.0)
+                _fix(self.decoder, 1 / 9)
         else:
             with torch.no_grad():
                 # At a level of 1 the features are then about 1 as well.
@@ -124,6 +134,8 @@ class TwoStep(MaskingModel, name="separation/twostep"):
         mixture, sources = mixture / level, sources / level[..., None]
         audible = ~is_silent(sources)
         if stage == 0:
+            if self.config.fixed_filters:
+                raise RecipeError("separation/twostep: fixed filters have no first stage; begin stage_batches with 0")
             features = self.encoder(mixture)
             estimates = self.decoder(self.ideal(features, mixture, sources), num_samples).float()
             value = _mean(si_snr(estimates, sources), audible)
@@ -152,6 +164,13 @@ class TwoStep(MaskingModel, name="separation/twostep"):
         latents = self.encoder(sources.flatten(0, 1)).unflatten(0, sources.shape[:2])
         masked: Tensor = latents.softmax(1)[:, :num_sources] * features[:, None]
         return masked.transpose(2, 3)
+
+
+def _fix(filterbank: Encoder | Decoder, scale: float) -> None:
+    """Take the filters, times ``scale``, from the parameters, and from what is stored."""
+    weight = scale * filterbank.weight.detach()
+    del filterbank.weight
+    filterbank.register_buffer("weight", weight, persistent=False)
 
 
 class NoiseMasker(TemporalConvMasker):

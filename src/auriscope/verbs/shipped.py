@@ -11,9 +11,10 @@ nothing: it measures what ships again, and writes the figures on the cards.
 from __future__ import annotations
 
 import argparse
+import csv
 import dataclasses
+import json
 import math
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -35,6 +36,7 @@ from auriscope.pretrained.addresses import WEIGHTS
 from auriscope.pretrained.card import ModelCard
 from auriscope.pretrained.checkpoint import replace_card
 from auriscope.pretrained.model import Model
+from auriscope.signal.outputs import written_aside
 from auriscope.training.checkpoints import LAST, load_tree
 from auriscope.training.recipe import Recipe, parse, read_recipe
 from auriscope.training.recipe import train as run_recipe
@@ -43,6 +45,7 @@ from auriscope.verbs.speaker_figures import calibrate_folder
 from auriscope.verbs.train import finished
 
 CURVE = "curve.png"
+CURVE_VALUES = "curve.csv"
 _SHORTEST_MINUTES = 0.5
 _BEGINNINGS = ("words_from", "text_from", "audio_from")
 
@@ -269,14 +272,14 @@ def _ship(
     path: Path,
 ) -> None:
     corpora = _corpora(recipe)
-    before = ModelCard.read(folder).audio_hours or 0.0 if recipe.init_from and (folder / "card.json").exists() else 0.0
+    before, earlier = _before(_begun_with(recipe, run), run, folder)
     card = ModelCard(
         title=model.title,
         summary=model.summary,
         licence=model.licence or shipped.licence,
         data=tuple(corpora),
         attributions=tuple(dict.fromkeys(shipped.attributions[name] for name in corpora)),
-        command=_command(path, run),
+        command=_command(path, _begun_with(recipe, run), folder),
         seed=recipe.seed,
         # A run whose batches do not say how long they last knows nothing of hours.
         audio_hours=round(before + float(facts["hours_of_audio"]), 2) or None,
@@ -289,21 +292,68 @@ def _ship(
     if recipe.task == "speaker":
         calibrate_folder(folder, tuple(model.floors))
     if (run / "valid.csv").exists():
-        shutil.copyfile(run / "valid.csv", folder / "curve.csv")
+        with written_aside(folder / CURVE_VALUES) as aside:
+            aside.write_text(_continued(earlier, (run / "valid.csv").read_text()))
     if (run / "curves.png").exists():
         # A palette of few colours loses nothing that is seen of lines, and a fifth of the bytes are left.
         with Image.open(run / "curves.png") as drawn:
             drawn.convert("RGB").quantize(32).save(folder / CURVE, optimize=True)
 
 
-def _command(path: Path, run: Path) -> str:
-    """The line that trains a model again, with the other run's weights that its own run began with, if any."""
+def _continued(earlier: str, later: str) -> str:
+    """Join the validation curve of a run to that of the weights it began with: a table of the later one's columns.
+
+    Steps, minutes and hours of the later one count on from the earlier one's last row.
+    """
+    if not earlier:
+        return later
+    first, second = (list(csv.DictReader(text.splitlines())) for text in (earlier, later))
+    names = list(second[0]) if second else list(first[0])
+    last = {name: float(first[-1][name]) for name in ("step", "minutes", "hours_of_audio") if first[-1].get(name)}
+    rows = [[row.get(name, "") for name in names] for row in first]
+    rows += [[_added(last.get(name), row[name]) for name in names] for row in second]
+    return "\n".join(",".join(row) for row in [names, *rows]) + "\n"
+
+
+def _added(before: float | None, value: str) -> str:
+    return value if before is None or not value else f"{before + float(value):.10g}"
+
+
+def _begun_with(recipe: Recipe, run: Path) -> str | None:
+    """Whose weights a run began with, by what it wrote down when it began."""
+    if not (run / "recipe.yaml").exists():
+        return recipe.init_from
+    begun: Any = OmegaConf.to_container(OmegaConf.load(run / "recipe.yaml"))
+    return None if begun.get("init_from") is None else str(begun["init_from"])
+
+
+def _before(begun_with: str | None, run: Path, folder: Path) -> tuple[float, str]:
+    """Hours of audio and validation curve of the shipped weights that a run began with; 0 and "" if with none.
+
+    They are kept in the run when it first ships, since what ships then is the run's own.
+    """
+    kept = run / "began-with.json"
+    if not _is_shipped(begun_with, folder) or not (folder / "card.json").exists():
+        return 0.0, ""
+    if not kept.exists():
+        curve = (folder / CURVE_VALUES).read_text() if (folder / CURVE_VALUES).exists() else ""
+        with written_aside(kept) as aside:
+            aside.write_text(json.dumps({"audio_hours": ModelCard.read(folder).audio_hours or 0.0, "curve": curve}))
+    values = json.loads(kept.read_text())
+    return float(values["audio_hours"]), str(values["curve"])
+
+
+def _is_shipped(address: str | None, folder: Path) -> bool:
+    named = f"{folder.parent.name}/{folder.name}"
+    return address is not None and (address == named or Path(address).resolve() == folder.resolve())
+
+
+def _command(path: Path, begun_with: str | None, folder: Path) -> str:
+    """The line that trains a model again, with another model's weights that its run began with, if any."""
     command = f"auriscope train {path.as_posix()}"
-    if (run / "recipe.yaml").exists():
-        begun: Any = OmegaConf.to_container(OmegaConf.load(run / "recipe.yaml"))
-        # What began with the shipped weights names their absolute folder, and goes on by the same recipe.
-        if begun.get("init_from") and not Path(begun["init_from"]).is_absolute():
-            command += f" init_from={begun['init_from']}"
+    # What began with the shipped weights goes on by the same recipe.
+    if begun_with and not _is_shipped(begun_with, folder):
+        command += f" init_from={begun_with}"
     return command
 
 
