@@ -145,7 +145,7 @@ def test_voices_that_are_not_found_leave_silent_tracks(model: Path, tmp_path: Pa
 
 def test_an_enhancer_tells_nobody_apart(meeting: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(AuriscopeError, match="has one output and tells nobody apart"):
-        separate(meeting, tmp_path / "out", model="separation/bandsplit.enhance", embedder=model, speakers=4)
+        separate(meeting, tmp_path / "out", model="separation/twostep.enhance", embedder=model, speakers=4)
 
 
 def test_more_than_three_without_a_speaker_model_are_one_line(

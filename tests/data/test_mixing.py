@@ -11,6 +11,7 @@ import torch
 
 from auriscope.data import DynamicMixer, MixingConfig
 from auriscope.data.mixing import draw_mixture
+from auriscope.data.render import NUM_COLOURS
 from auriscope.errors import CorpusError, RecipeError
 from auriscope.training.batches import BatchSource
 
@@ -152,12 +153,18 @@ def test_enhancement_draws_corpora_tilts_and_babble_of_noise(corpora: Path, shar
     noises = [DynamicMixer(MixingConfig(**plain, **rich)).draw(index, 0).noise for index in range(60)]
     assert {noise.clip for noise in noises if noise} == {0, 1}
     assert all(noise is not None and -5 <= noise.tilt_db_per_octave <= 3 for noise in noises)
+    many = {**plain, "noise_speed": (0.5, 2.0), "noise_colour_db": 12.0}
+    varied = [DynamicMixer(MixingConfig(**many)).draw(index, 0).noise for index in range(60)]
+    assert all(noise is not None and 0.5 <= noise.speed <= 2.0 and len(noise.colour) == NUM_COLOURS for noise in varied)
+    # Half as fast and twice as fast are equally far from 1.
+    assert 20 < sum(noise.speed < 1.0 for noise in varied if noise) < 40
+    assert 10 < max(gain for noise in varied if noise for gain in noise.colour) <= 12
     babbles = [noise.babble for noise in noises if noise and noise.babble]
     assert 15 < len(babbles) < 45
     assert {len(babble) for babble in babbles} <= set(range(3, 11))
     quiet = DynamicMixer(MixingConfig(**plain)).draw(0, 0).noise
     assert quiet is not None
-    assert (quiet.tilt_db_per_octave, quiet.babble) == (0.0, ())
+    assert (quiet.tilt_db_per_octave, quiet.babble, quiet.speed, quiet.colour) == (0.0, (), 1.0, ())
 
 
 def test_early_targets_leave_the_mixture_as_it_is(corpora: Path) -> None:
@@ -200,6 +207,8 @@ def test_too_few_talkers_are_an_error(corpora: Path) -> None:
         ({"babble_probability": -1}, "babble_probability must lie between 0 and 1"),
         ({"target": "dry"}, "target must be one of image, early"),
         ({"num_sources": 2, "min_sources": 3}, "min_sources must lie between"),
+        ({"noise_speed": (0.5, 5.0)}, "noise_speed must lie between 0.25 and 4"),
+        ({"noise_colour_db": -1.0}, "noise_colour_db must not be negative"),
         ({"contrast_batches": (3, 3)}, "contrast_batches must be two numbers"),
     ],
 )

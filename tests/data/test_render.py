@@ -153,3 +153,21 @@ def test_noise_starts_over_where_it_ends() -> None:
     waveform = np.arange(5, dtype=np.float32)
     np.testing.assert_array_equal(looped(waveform, 3, 6), [3, 4, 0, 1, 2, 3])
     np.testing.assert_array_equal(looped(waveform, 1, 4), [1, 2, 3, 4])
+
+
+def test_noise_is_played_faster_and_coloured() -> None:
+    time = np.arange(RATE) / RATE
+    tones = AudioStore.of([0.2 * np.sin(2 * np.pi * 500 * time) + 0.2 * np.sin(2 * np.pi * 3000 * time)], RATE)
+
+    def spectrum(**more: object) -> np.ndarray:
+        draw = MixtureDraw((talker(0),), -30.0, NoiseDraw(0, 100, 0.0, **more))  # type: ignore[arg-type]
+        return np.abs(np.fft.rfft(render(draw, 2 * RATE, voices=VOICES, noises=tones)[1]))
+
+    # In half-hertz bins: 500 Hz is bin 1000. A clip that is shorter than the mixture begins again.
+    for speed, bins in ((1.0, [1000, 6000]), (2.0, [2000, 12_000]), (0.5, [500, 3000])):
+        assert sorted(np.argsort(spectrum(speed=speed))[-2:]) == pytest.approx(bins, abs=2)
+    level = spectrum(colour=(6.0,) * 9)
+    np.testing.assert_allclose(level, spectrum(), atol=level.max() * 1e-4)
+    # Nine gains from 60 Hz to 8 kHz over octaves: 500 Hz lies by the fourth and fifth, 3 kHz by the seventh and eighth.
+    changed = spectrum(colour=(0.0, 0.0, 0.0, -9.0, -9.0, 0.0, 3.0, 3.0, 0.0))
+    assert decibels(changed[6000] / changed[1000]) == pytest.approx(12.0 + decibels(level[6000] / level[1000]), abs=0.1)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from auriscope.data.ahead import made_ahead
 from auriscope.data.pool import NoisePool, VoicePool, noise_pool, voice_pool
-from auriscope.data.render import MixtureDraw, NoiseDraw, TalkerDraw, Target, render
+from auriscope.data.render import NUM_COLOURS, MixtureDraw, NoiseDraw, TalkerDraw, Target, render
 from auriscope.data.rooms import RoomBankConfig, Rooms, measured_rooms, simulated_rooms
 from auriscope.errors import RecipeError
 
@@ -45,6 +45,9 @@ class MixingConfig:
         noise_corpora: names of noise corpora, each drawn as often as the others.
         snr_db: power of all speech over that of the noise, over the whole mixture.
         noise_tilt_db_per_octave: how the spectrum of the noise is tilted: one recording of rain becomes many.
+        noise_speed: how much faster the noise is played, tempo and pitch together, as likely twice as half as fast.
+        noise_colour_db: how far random gains of the noise's spectrum, one for every octave or so and smooth between
+            them, go up and down: of few recordings come noises of many colours, narrow ones too.
         babble_probability: how much of the noise has 3 to 10 further voices, 0 to 20 dB above the rest of it.
         room_probability: how often the talkers are in a room.
         target: what the sources are then: "image", with all reverberation, or "early", with the direct sound and the
@@ -76,6 +79,8 @@ class MixingConfig:
     noise_corpora: tuple[str, ...] = ("noise",)
     snr_db: tuple[float, float] = (0.0, 20.0)
     noise_tilt_db_per_octave: tuple[float, float] = (0.0, 0.0)
+    noise_speed: tuple[float, float] = (1.0, 1.0)
+    noise_colour_db: float = 0.0
     babble_probability: float = 0.0
     room_probability: float = 0.0
     target: Target = "image"
@@ -89,7 +94,8 @@ class MixingConfig:
         # Recipes come from YAML, which knows lists only.
         object.__setattr__(self, "corpora", tuple(self.corpora))
         object.__setattr__(self, "noise_corpora", tuple(self.noise_corpora))
-        for name in ("level_difference_db", "speed", "snr_db", "level_dbfs", "noise_tilt_db_per_octave"):
+        spans = ("level_difference_db", "speed", "snr_db", "level_dbfs", "noise_tilt_db_per_octave", "noise_speed")
+        for name in spans:
             span = tuple(float(value) for value in getattr(self, name))
             if len(span) != 2 or not span[0] <= span[1]:
                 raise RecipeError(f"{name} must be two numbers, the lower first; it is {getattr(self, name)}")
@@ -112,8 +118,12 @@ class MixingConfig:
             raise RecipeError(f"target must be one of {', '.join(get_args(Target))}; it is {self.target!r}")
         if self.min_sources is not None and not 1 <= self.min_sources <= self.num_sources:
             raise RecipeError(f"min_sources must lie between 1 and num_sources; it is {self.min_sources}")
-        if not 0.25 <= self.speed[0] <= self.speed[1] <= 4.0:
-            raise RecipeError(f"speed must lie between 0.25 and 4; it is {self.speed}")
+        for name in ("speed", "noise_speed"):
+            span = getattr(self, name)
+            if not 0.25 <= span[0] <= span[1] <= 4.0:
+                raise RecipeError(f"{name} must lie between 0.25 and 4; it is {span}")
+        if not self.noise_colour_db >= 0.0:
+            raise RecipeError(f"noise_colour_db must not be negative; it is {self.noise_colour_db}")
 
     @property
     def num_frames(self) -> int:
@@ -299,7 +309,8 @@ def _noise(config: MixingConfig, rng: np.random.Generator, voices: VoicePool, no
     clip = noises.draw(rng)
     start_frame, snr_db = int(rng.integers(noises.num_frames(clip))), float(rng.uniform(*config.snr_db))
     # What a recipe does not ask for draws no number, so that the mixtures of recipes before it stay the same.
-    tilt, babble, babble_db = 0.0, [], 0.0
+    tilt, babble, babble_db, speed = 0.0, [], 0.0, 1.0
+    colour: tuple[float, ...] = ()
     if config.noise_tilt_db_per_octave != (0.0, 0.0):
         tilt = float(rng.uniform(*config.noise_tilt_db_per_octave))
     if config.babble_probability > 0 and rng.random() < config.babble_probability:
@@ -307,7 +318,11 @@ def _noise(config: MixingConfig, rng: np.random.Generator, voices: VoicePool, no
             spoken = voices.draw_voices(1, rng)[0].draw(rng)
             babble.append((spoken, int(rng.integers(voices.num_frames(spoken)))))
         babble_db = float(rng.uniform(0.0, 20.0))
-    return NoiseDraw(clip, start_frame, snr_db, tilt, tuple(babble), babble_db)
+    if config.noise_speed != (1.0, 1.0):
+        speed = float(np.exp(rng.uniform(*np.log(config.noise_speed))))
+    if config.noise_colour_db > 0:
+        colour = tuple(rng.uniform(-config.noise_colour_db, config.noise_colour_db, NUM_COLOURS).tolist())
+    return NoiseDraw(clip, start_frame, snr_db, tilt, tuple(babble), babble_db, speed, colour)
 
 
 def _overlap(config: MixingConfig, num_talkers: int, rng: np.random.Generator) -> list[tuple[int, int]]:

@@ -21,6 +21,9 @@ _FADE_SECONDS = 0.01
 _FRAME_SECONDS = 0.02
 _SILENCE_DB = 40.0
 _TILT_HZ = 1000.0
+_LOWEST_HZ = 60.0
+NUM_COLOURS = 9
+"""At so many frequencies noise is coloured."""
 
 
 class ClipReader(Protocol):
@@ -58,7 +61,8 @@ class NoiseDraw:
     """The noise of a mixture: ``clip`` from ``start_frame`` on, repeated if short, ``snr_db`` below all speech.
 
     ``tilt_db_per_octave`` is how its spectrum is tilted. ``babble`` are clips of voices and the frames they start at,
-    whose sum is put ``babble_db`` above the clip.
+    whose sum is put ``babble_db`` above the clip. The clip is played at ``speed``; ``colour`` are gains in dB at
+    ``NUM_COLOURS`` frequencies, evenly spread over octaves from 60 Hz to half the sample rate; empty: level.
     """
 
     clip: int
@@ -67,6 +71,8 @@ class NoiseDraw:
     tilt_db_per_octave: float = 0.0
     babble: tuple[tuple[int, int], ...] = ()
     babble_db: float = 0.0
+    speed: float = 1.0
+    colour: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,6 +159,16 @@ def tilted(waveform: FloatArray, sample_rate: int, tilt_db_per_octave: float) ->
     return changed
 
 
+def coloured(waveform: FloatArray, sample_rate: int, gains_db: tuple[float, ...]) -> FloatArray:
+    """Give the spectrum of a waveform (time,) these gains, from 60 Hz to half the rate, evenly over octaves."""
+    spectrum = scipy.fft.rfft(waveform)
+    octaves = np.log2(np.fft.rfftfreq(len(waveform), 1.0 / sample_rate).clip(_LOWEST_HZ))
+    places = np.linspace(np.log2(_LOWEST_HZ), np.log2(sample_rate / 2), len(gains_db))
+    spectrum *= (10.0 ** (np.interp(octaves, places, gains_db) / 20.0)).astype(np.float32)
+    changed: FloatArray = scipy.fft.irfft(spectrum, len(waveform)).astype(np.float32, copy=False)
+    return changed
+
+
 def rms(waveform: FloatArray) -> float:
     """Return the root mean square of a waveform (time,)."""
     return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64)))) if len(waveform) else 0.0
@@ -206,7 +222,12 @@ def _dry(talker: TalkerDraw, num_frames: int, voices: ClipReader) -> FloatArray:
 
 
 def _noise(draw: NoiseDraw, num_frames: int, noises: ClipReader, voices: ClipReader) -> FloatArray:
-    noise = looped(noises.read(draw.clip), draw.start_frame, num_frames)
+    noise = looped(noises.read(draw.clip), draw.start_frame, int(np.ceil(num_frames * draw.speed)) + 1)
+    noise = change_speed(noise, draw.speed)[:num_frames]
+    if len(noise) < num_frames:
+        noise = looped(noise, 0, num_frames)
+    if draw.colour:
+        noise = coloured(noise, voices.sample_rate, draw.colour)
     if draw.babble:
         babble = np.zeros(num_frames, dtype=np.float32)
         for clip, start_frame in draw.babble:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from auriscope.signal.vocoding import MelConfig
 
 DEFAULT_SEPARATORS: dict[int, str] = {
-    1: "separation/bandsplit.enhance",
+    1: "separation/twostep.enhance",
     2: "separation/bandsplit.mini",
     3: "separation/bandsplit.mini-3",
 }
