@@ -43,7 +43,7 @@ docs: install ## build the documentation into site/; any warning fails
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --jobs auto --builder html docs site
 
 SEPARATOR := separation/bandsplit.mini
-SEPARATORS := $(SEPARATOR) separation/convtasnet.mini separation/dprnn.mini
+SEPARATORS := $(SEPARATOR) separation/dprnn.mini
 ESTIMATOR := quality/sisnr.pooled
 bench: install ## print every figure of the documentation, side by side with its peer (needs AURISCOPE_CORPORA)
 	PYTHON=$(PYTHON) benchmarks/peers.sh

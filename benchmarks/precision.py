@@ -28,7 +28,7 @@ from auriscope.separation.onnx import OnnxSeparator, export_onnx
 from auriscope.separation.precision import with_precision
 
 SECONDS = 8.0
-MODELS = ("separation/bandsplit.mini", "separation/convtasnet.mini", "separation/dprnn.mini")
+MODELS = ("separation/bandsplit.mini", "separation/dprnn.mini")
 
 
 def main() -> None:

@@ -172,7 +172,7 @@ def test_a_pass_beyond_its_limits_says_which(runs: Path) -> None:
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        (["a=separation/dprnn.mini", "a=separation/convtasnet.mini"], "two models are called 'a'"),
+        (["a=separation/dprnn.mini", "a=separation/bandsplit.mini"], "two models are called 'a'"),
         (["quality/sisnr.pooled"], "is not a separation model"),
         (["separation/missing.mini"], "separation/missing.mini"),
     ],
