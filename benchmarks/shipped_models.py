@@ -32,14 +32,30 @@ and replaces weights where they are better on the valid split. What was tried fo
 it gave: [](tried.md).
 """
 UNITS = {"_percent": " %", "_db": " dB"}
+NAMES = {
+    "si_snr": "SI-SNR",
+    "si_snri": "SI-SNRi",
+    "sdri": "SDRi",
+    "pesq_wb": "PESQ, wide band",
+    "pesq_wb_gain": "PESQ gain, wide band",
+    "stoi": "STOI",
+    "stoi_gain": "STOI gain",
+    "estoi": "ESTOI",
+    "estoi_gain": "ESTOI gain",
+    "eer": "equal error rate",
+    "min_dcf": "minimum of the detection cost",
+    "pearson": "Pearson's correlation",
+    "spearman": "Spearman's correlation",
+    "macro_f1": "macro F1",
+    "fid": "Fréchet distance",
+}
 
 
 def _told(figure: str) -> str:
     """A figure's name for readers: ``"accuracy_percent"`` is ``"accuracy, %"``."""
-    for ending, unit in UNITS.items():
-        if figure.endswith(ending):
-            return f"{figure.removesuffix(ending).replace('_', ' ')},{unit}"
-    return figure.replace("_", " ")
+    unit = next((ending for ending in UNITS if figure.endswith(ending)), "")
+    name = figure.removesuffix(unit)
+    return NAMES.get(name, name.replace("_", " ")) + (f",{UNITS[unit]}" if unit else "")
 
 
 def _goals(model: ShippedModel) -> Iterator[tuple[str, str, float, float | None]]:
@@ -91,7 +107,7 @@ def sizes_table(addresses: list[str], weights: Path, repeats: int) -> Iterator[s
         kib = (weights / address / "model.safetensors").stat().st_size / 1024
         total += kib
         found = speed(address, repeats=repeats)
-        fast = "" if found is None else f"{found.median:.3g} {found.unit}"
+        fast = "" if found is None else f"{found.median:,.0f} {found.unit}"
         heard = "" if card.audio_hours is None else f"{card.audio_hours:g}"
         yield f"| {address} | {config['num_parameters']:,} | {kib:,.0f} | {fast} | {heard} | {card.licence} |"
     yield f"| together | | {total:,.0f} | | | |"
