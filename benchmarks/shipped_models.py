@@ -75,8 +75,8 @@ def _state(value: float, floor: float, aim: float | None, lower_is_better: bool)
 
 def goals_table(models: dict[str, ShippedModel], weights: Path) -> Iterator[str]:
     """Every row that has a floor, with what the card says."""
-    yield "| model | figure | test set | floor | aim | measured | |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| model | figure | test set | floor / aim | measured | |"
+    yield "|---|---|---|---|---|---|"
     for address, model in models.items():
         if not (weights / address).exists():
             continue
@@ -84,10 +84,10 @@ def goals_table(models: dict[str, ShippedModel], weights: Path) -> Iterator[str]
         for figure, name, floor, aim in _goals(model):
             key = f"{figure} {name} test"
             state = _state(card.metrics[key], floor, aim, model.lower_is_better)
-            told = "" if aim is None else f"{aim:g}"
+            goals = f"{floor:g}" if aim is None else f"{floor:g} / {aim:g}"
             yield (
-                f"| [{address}](#{_anchor(model.title)}) | {_told(figure)} | `{name}` | {floor:g} | {told} "
-                f"| {card.figure(key)} | {state} |"
+                f"| [{address}](#{_anchor(model.title)}) | {_told(figure)} | `{name}` "
+                f"| {goals} | {card.figure(key)} | {state} |"
             )
 
 
