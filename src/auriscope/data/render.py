@@ -152,19 +152,20 @@ def early_part(response: FloatArray, sample_rate: int) -> FloatArray:
 
 def tilted(waveform: FloatArray, sample_rate: int, tilt_db_per_octave: float) -> FloatArray:
     """Tilt the spectrum of a waveform (time,) around 1 kHz; below 50 Hz it stays level."""
-    spectrum = scipy.fft.rfft(waveform)
     frequencies = np.fft.rfftfreq(len(waveform), 1.0 / sample_rate).clip(50.0)
-    spectrum *= (10.0 ** (tilt_db_per_octave / 20.0 * np.log2(frequencies / _TILT_HZ))).astype(np.float32)
-    changed: FloatArray = scipy.fft.irfft(spectrum, len(waveform)).astype(np.float32, copy=False)
-    return changed
+    return _weighed(waveform, 10.0 ** (tilt_db_per_octave / 20.0 * np.log2(frequencies / _TILT_HZ)))
 
 
 def coloured(waveform: FloatArray, sample_rate: int, gains_db: tuple[float, ...]) -> FloatArray:
     """Give the spectrum of a waveform (time,) these gains, from 60 Hz to half the rate, evenly over octaves."""
-    spectrum = scipy.fft.rfft(waveform)
     octaves = np.log2(np.fft.rfftfreq(len(waveform), 1.0 / sample_rate).clip(_LOWEST_HZ))
     places = np.linspace(np.log2(_LOWEST_HZ), np.log2(sample_rate / 2), len(gains_db))
-    spectrum *= (10.0 ** (np.interp(octaves, places, gains_db) / 20.0)).astype(np.float32)
+    return _weighed(waveform, 10.0 ** (np.interp(octaves, places, gains_db) / 20.0))
+
+
+def _weighed(waveform: FloatArray, gains: NDArray[np.float64]) -> FloatArray:
+    """Multiply the spectrum of a waveform (time,) by a gain for each of its frequencies."""
+    spectrum = scipy.fft.rfft(waveform) * gains.astype(np.float32)
     changed: FloatArray = scipy.fft.irfft(spectrum, len(waveform)).astype(np.float32, copy=False)
     return changed
 
@@ -224,8 +225,6 @@ def _dry(talker: TalkerDraw, num_frames: int, voices: ClipReader) -> FloatArray:
 def _noise(draw: NoiseDraw, num_frames: int, noises: ClipReader, voices: ClipReader) -> FloatArray:
     noise = looped(noises.read(draw.clip), draw.start_frame, int(np.ceil(num_frames * draw.speed)) + 1)
     noise = change_speed(noise, draw.speed)[:num_frames]
-    if len(noise) < num_frames:
-        noise = looped(noise, 0, num_frames)
     if draw.colour:
         noise = coloured(noise, voices.sample_rate, draw.colour)
     if draw.babble:

@@ -21,6 +21,8 @@ from auriscope.separation.objectives import pit_objective
 from auriscope.separation.spectral import rms_level
 from auriscope.training.task import Batch
 
+_GAIN = 3.0
+
 
 @dataclass(frozen=True)
 class TwoStepConfig(ConvTasNetConfig):
@@ -109,11 +111,11 @@ class TwoStep(MaskingModel, name="separation/twostep"):
         super().__init__(config, encoder, masker, Decoder(*filters))
         if config.initial_filters == "harmonic":
             # Three times as loud as the mixture: so the ideal masks, softmaxes of features, are sharp enough.
-            begin_harmonic(self.encoder, self.decoder, gain=3.0)
+            begin_harmonic(self.encoder, self.decoder, gain=_GAIN)
             if config.fixed_filters:
                 # What is not trained reconstructs at the level of the mixture from the start.
                 _fix(self.encoder, 1.0)
-                _fix(self.decoder, 1 / 9)
+                _fix(self.decoder, _GAIN**-2)
         else:
             with torch.no_grad():
                 # At a level of 1 the features are then about 1 as well.
