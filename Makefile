@@ -49,8 +49,8 @@ bench: install ## print every figure of the documentation, side by side with its
 	PYTHON=$(PYTHON) benchmarks/peers.sh
 	$(BIN)/auriscope evaluate $(SEPARATOR) libri2mix-mini-clean libri2mix-mini-noisy-reverb
 	$(BIN)/python benchmarks/blind_estimate.py --estimator $(ESTIMATOR) $(foreach separator,$(SEPARATORS),--separator $(separator))
-	$(BIN)/python benchmarks/shipped_models.py
-	$(BIN)/python benchmarks/model_speed.py $(SEPARATOR)
+	$(BIN)/python benchmarks/synthetic_against_real.py --quality-model $(ESTIMATOR)
+	$(BIN)/python benchmarks/model_speed.py
 	$(BIN)/python benchmarks/long_recording_memory.py --model $(SEPARATOR)
 	$(BIN)/python benchmarks/peer_speed.py
 	$(BIN)/python benchmarks/talker_swaps.py --model $(SEPARATOR)

@@ -48,15 +48,16 @@ def recording(seconds: float, rate: int, voices: int = 2) -> np.ndarray:
 
 def work_of(address: str, seconds: float) -> tuple[Work, str] | None:
     """What to repeat of a model, and its unit; None for a language model, which hears nothing by itself."""
-    room, model = address.split("/")[0], load(address)
+    room = address.split("/")[0]
     if address.startswith("recognition/word-ngram"):
         return None
     if room == "interpretation":
         return _explaining(address, seconds)
-    if isinstance(model, ImageClassifier):
-        return _seeing(model), "images"
     if room == "synthesis":
         return _speaking(address), "s"
+    model = load(address)
+    if isinstance(model, ImageClassifier):
+        return _seeing(model), "images"
     return _hearing(room, model, seconds), "s"
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from auriscope.pretrained import list_shipped
 from auriscope.pretrained.addresses import WEIGHTS
 from auriscope.pretrained.card import ModelCard
 from auriscope.pretrained.files import read_config
@@ -139,7 +140,7 @@ def section(address: str, weights: Path, out: Path) -> Iterator[str]:
 def page(out: Path, repeats: int, items: int) -> str:
     """Measure what is measured anew, and write the page's text."""
     models, weights = dict(read_list(Place().list_file).models), WEIGHTS
-    addresses = sorted(f"{path.parent.parent.name}/{path.parent.name}" for path in weights.glob("*/*/card.json"))
+    addresses = [shipped.address for shipped in list_shipped()]
     lines = [HEAD, "## Floors and aims", "", *goals_table(models, weights), ""]
     lines += ["## Size and speed", "", "One recording at a time (`benchmarks/model_speed.py`).", ""]
     lines += [*sizes_table(addresses, weights, repeats), ""]

@@ -272,14 +272,15 @@ def _ship(
     path: Path,
 ) -> None:
     corpora = _corpora(recipe)
-    before, earlier = _before(_begun_with(recipe, run), run, folder)
+    begun_with = _begun_with(recipe, run)
+    before, earlier = _before(begun_with, run, folder)
     card = ModelCard(
         title=model.title,
         summary=model.summary,
         licence=model.licence or shipped.licence,
         data=tuple(corpora),
         attributions=tuple(dict.fromkeys(shipped.attributions[name] for name in corpora)),
-        command=_command(path, _begun_with(recipe, run), folder),
+        command=_command(path, begun_with, folder),
         seed=recipe.seed,
         # A run whose batches do not say how long they last knows nothing of hours.
         audio_hours=round(before + float(facts["hours_of_audio"]), 2) or None,
