@@ -4,7 +4,8 @@ Builds recordings of real test utterances by two people: turns, both at once, mo
 Separates them with a model (``--model ADDRESS``), or with an oracle that knows the sources, leaks a little of each
 voice into the other output, and returns them in a random order and at random levels in every chunk: the faults that
 joining chunks must mend. (Its leak is a copy, so levels more random than the leak is weak would leave nothing by which
-to tell one talker's output from the other's.) Prints one line per recording and the worst.
+to tell one talker's output from the other's.) Prints one line per recording and the worst. ``--fingerprint spectra``
+joins chunks without a speaker model; ``--speech together`` has both speak all the time, and ``--noise-db`` adds noise.
 
 Needs the real data in AURISCOPE_CORPORA.
 """
@@ -19,20 +20,24 @@ import numpy as np
 import torch
 
 from auriscope.data.corpora import utterances
+from auriscope.data.pool import noise_store
 from auriscope.pretrained import load
+from auriscope.separation.fingerprint import SpectralFingerprint
+from auriscope.separation.joining import Fingerprint
 from auriscope.separation.long import LongConfig, separate_stream
 from auriscope.signal.files import read
+from auriscope.verbs.voice import VoiceReader
 
 SAMPLE_RATE = 16000
 BLOCK_SECONDS = 0.5
 ORACLE_LEAK = 0.1
 
 
-def voices(max_speakers: int) -> dict[str, list[np.ndarray]]:
-    """Speakers of the test splits with the most speech, and their utterances at one level."""
+def voices(max_speakers: int, split: str = "test") -> dict[str, list[np.ndarray]]:
+    """Speakers of a split with the most speech, and their utterances at one level."""
     found: dict[str, list[np.ndarray]] = {}
     for corpus in ("libri_other_10spk", "commonvoice_en"):
-        for utterance in utterances(corpus, "test"):
+        for utterance in utterances(corpus, split):
             waveform, _ = read(utterance.path, sample_rate=SAMPLE_RATE)
             waveform = waveform * (0.05 / (waveform.std() + 1e-9))
             found.setdefault(utterance.speaker, []).append(waveform)
@@ -73,6 +78,30 @@ def speak(sources: np.ndarray, speech: list[np.ndarray], talker: int, said: list
     room = sources[talker, start : start + len(waveform)]
     room += waveform[: len(room)]
     return start + len(waveform)
+
+
+def together(first: list[np.ndarray], second: list[np.ndarray], seconds: float, seed: int) -> np.ndarray:
+    """Two talkers who speak all the time: (2, time)."""
+    generator = np.random.default_rng(seed)
+    sources = np.zeros((2, round(seconds * SAMPLE_RATE)), np.float32)
+    said = [0, 0]
+    for talker, speech in enumerate((first, second)):
+        position = 0
+        while position < sources.shape[1]:
+            position = speak(sources, speech, talker, said, position) + round(generator.uniform(0.0, 0.3) * SAMPLE_RATE)
+    return sources
+
+
+def noise(speech: np.ndarray, snr_db: float, split: str, seed: int) -> np.ndarray:
+    """One recorded noise after the other, each so much below the speech, which is (time,)."""
+    store = noise_store(split, sample_rate=SAMPLE_RATE)
+    generator = np.random.default_rng(seed)
+    pieces: list[np.ndarray] = []
+    while sum(map(len, pieces)) < len(speech):
+        clip = np.asarray(store.read(int(generator.integers(len(store))), 0, 30 * SAMPLE_RATE))
+        pieces.append(clip / (clip.std() + 1e-9))
+    level = speech.std() * 10.0 ** (-snr_db / 20.0)
+    return np.asarray(level * np.concatenate(pieces)[: len(speech)], np.float32)
 
 
 class PermutingOracle:
@@ -134,17 +163,28 @@ def main() -> None:
     parser.add_argument("--model", help="address of a separation model for two talkers; by default the oracle")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--speakers", type=int, default=4, help="every pair of so many speakers makes a recording")
+    parser.add_argument("--fingerprint", default="voices", choices=["voices", "spectra"], help="what joins chunks")
+    parser.add_argument("--speech", default="turns", choices=["turns", "together"], help="how they speak")
+    parser.add_argument("--noise-db", type=float, help="signal-to-noise ratio of noise that is added, dB")
+    parser.add_argument("--split", default="test", choices=["valid", "test"], help="whose speakers talk")
     parser.add_argument("--chunk", type=float, default=LongConfig().chunk_seconds)
     parser.add_argument("--overlap", type=float, default=LongConfig().overlap_seconds)
     arguments = parser.parse_args()
     config = LongConfig(chunk_seconds=arguments.chunk, overlap_seconds=arguments.overlap)
     model = load(arguments.model) if arguments.model else None
+    fingerprint: Fingerprint = (
+        SpectralFingerprint() if arguments.fingerprint == "spectra" else VoiceReader().fingerprint
+    )
     shares = []
-    for seed, (first, second) in enumerate(combinations(voices(arguments.speakers).items(), 2)):
-        sources = conversation(first[1], second[1], 60.0 * arguments.minutes, seed)
+    for seed, (first, second) in enumerate(combinations(voices(arguments.speakers, arguments.split).items(), 2)):
+        speech = together if arguments.speech == "together" else conversation
+        sources = speech(first[1], second[1], 60.0 * arguments.minutes, seed)
         separator = model or PermutingOracle(sources, config, seed)
-        mixture = np.split(sources.sum(axis=0), range(SAMPLE_RATE, sources.shape[1], SAMPLE_RATE))
-        tracks = separate_stream(mixture, separator, sample_rate=SAMPLE_RATE, config=config)
+        mixture = sources.sum(axis=0)
+        if arguments.noise_db is not None:
+            mixture = mixture + noise(mixture, arguments.noise_db, arguments.split, seed)
+        blocks = np.split(mixture, range(SAMPLE_RATE, len(mixture), SAMPLE_RATE))
+        tracks = separate_stream(blocks, separator, sample_rate=SAMPLE_RATE, config=config, fingerprint=fingerprint)
         share, si_snr_db = swaps(np.concatenate(list(tracks), axis=1), sources)
         shares.append(share)
         print(f"{first[0]} with {second[0]}: swapped {100 * share:.2f} % of the time, {si_snr_db:.1f} dB", flush=True)

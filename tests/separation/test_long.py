@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from auriscope.errors import AuriscopeError
-from auriscope.separation.joining import JoiningConfig, VoiceProfile
+from auriscope.separation.joining import VoiceProfile
 from auriscope.separation.long import (
     LongConfig,
     cut_into_chunks,
@@ -169,7 +169,7 @@ def test_the_fingerprint_that_is_handed_in_decides_across_silence():
 
     oracle = Oracle(sources, seed=1)
     mixture = sources.sum(axis=0)
-    config = LongConfig(3.0, 1.0, joining=JoiningConfig(new_voice_similarity=0.8))
+    config = LongConfig(3.0, 1.0)
     tracks = separate_waveform(mixture, oracle, sample_rate=RATE, config=config, fingerprint=pitch_only)
     assert set(calls) == {RATE}
     assert swapped_fraction(tracks, sources) == 0.0
@@ -262,7 +262,7 @@ def test_the_result_does_not_depend_on_the_blocks():
 
 
 def test_the_stream_reads_no_further_ahead_than_it_must():
-    """A run waits at most ``pending_seconds``; without speech nothing waits at all."""
+    """What waits is what is heard before voices are clustered, and a chunk."""
     consumed = 0
 
     def blocks() -> Iterator[np.ndarray]:
@@ -278,7 +278,7 @@ def test_the_stream_reads_no_further_ahead_than_it_must():
         produced += block.shape[1]
         ahead = max(ahead, consumed - produced / RATE)
     assert produced == 300 * RATE
-    assert ahead <= CONFIG.joining.pending_seconds + 2 * CONFIG.chunk_seconds
+    assert ahead <= CONFIG.joining.begin_seconds + 2 * CONFIG.chunk_seconds
 
 
 def test_chunks_cover_the_stream_and_windows_sum_to_one():

@@ -1,29 +1,33 @@
 """Join chunks that were separated one by one, so that a track is one talker from the first chunk to the last.
 
-A separator names its outputs afresh in every chunk. Two neighbouring chunks share an overlap: where somebody speaks
-in it, the permutation that brings the two closest (least squares) is the right one. Where nobody does, or where two
-talkers cannot be told apart in it, the overlap leaves several permutations open, and the voices decide: each track
-carries a profile, the running mean of the fingerprints of its confident speech, and a run of chunks that hang together
-is compared with the profiles once it holds enough speech. Until then the run waits; how long is bounded, so memory is.
+A separator names its outputs afresh in every chunk, and shares the voice out over all of them where only one person
+speaks. So voices decide: what each output of a chunk says becomes a fingerprint; those of the first minute, and of as
+much more as it takes to hear everybody, are clustered to as many voices as there are tracks; and from then on every
+output goes to the track whose voice it is. Outputs that are clearly one track's voice are added up: one person speaks.
+Where voices leave it open, that order of the outputs is taken in which chunks are closest in what they overlap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from itertools import permutations
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
 
 Array = npt.NDArray[np.float32]
-Permutation = tuple[int, ...]
+Matrix = npt.NDArray[np.float64]
 Fingerprint = Callable[[Array, int], npt.NDArray[Any]]
 
 BLOCK_SECONDS = 0.04
 _FLOOR_DBFS = -70.0
-_CLEAR_MARGIN = 0.2
+_ROUNDS = 10
+_MOST_FINGERPRINTS = 400
+_SURE = 0.3
+"""By how much a voice is nearer to its track than to the next where it is surely the track's."""
 _LEVELS = np.arange(-100.0, 21.0)
 
 
@@ -31,20 +35,21 @@ _LEVELS = np.arange(-100.0, 21.0)
 class JoiningConfig:
     """How chunks are joined.
 
-    ``link_margin``: by how much of the energy at stake the best permutation must beat another to exclude it.
-    ``link_seconds``: least speech in an overlap that can decide.
-    ``decide_seconds``: confident speech after which a run is compared with the profiles.
-    ``pending_seconds``: longest time for which a run may wait for that much speech.
-    ``new_voice_similarity``: cosine similarity that an empty profile is credited with; a voice less similar than
-    this to every profile is taken for a new one. It belongs to the fingerprint (see ``SpectralFingerprint``).
-    ``profile_seconds``: speech after which older speech fades from a profile.
+    ``begin_seconds``: how much is heard before voices are clustered; it waits meanwhile, and the tracks come later by
+    as much.
+    ``voice_margin``: by how much nearer, as a cosine, two outputs must be to one voice than to all others to be one
+    person's.
+    ``one_voice``: cosine of two tracks' voices from which they may be one person's, and tell nothing of who speaks.
+    ``link_weight``: what the overlap counts for, beside the cosine similarity of voices.
+    ``voice_seconds``: least speech of an output that has a fingerprint.
+    ``profile_seconds``: speech after which older speech fades from a track's voice.
     """
 
-    link_margin: float = 0.15
-    link_seconds: float = 0.16
-    decide_seconds: float = 4.0
-    pending_seconds: float = 40.0
-    new_voice_similarity: float = 0.3
+    begin_seconds: float = 60.0
+    voice_margin: float = 0.05
+    one_voice: float = 0.7
+    link_weight: float = 0.05
+    voice_seconds: float = 0.3
     profile_seconds: float = 120.0
 
 
@@ -61,9 +66,11 @@ class Chunk:
         """One past the last sample."""
         return self.start + len(self.mixture)
 
-    def reordered(self, permutation: Permutation) -> Chunk:
-        """Put output ``permutation[track]`` onto each track."""
-        return replace(self, estimates=self.estimates[list(permutation)])
+    def placed(self, tracks: Sequence[int]) -> Chunk:
+        """Put every output onto its track, ``tracks[output]``; outputs of one track are added up."""
+        estimates = np.zeros_like(self.estimates)
+        np.add.at(estimates, np.asarray(tracks, dtype=np.intp), self.estimates)
+        return replace(self, estimates=estimates)
 
 
 @dataclass
@@ -85,9 +92,13 @@ class VoiceProfile:
 
     def similarity(self, embedding: npt.NDArray[np.float64]) -> float | None:
         """Cosine similarity in [-1, 1], or None while the profile is empty."""
-        if self.mean is None:
-            return None
-        return float(self.mean @ embedding / max(float(np.linalg.norm(self.mean)), 1e-12))
+        direction = self.direction
+        return None if direction is None else float(direction @ embedding)
+
+    @property
+    def direction(self) -> Matrix | None:
+        """The voice as a vector of unit length, or None while the profile is empty."""
+        return None if self.mean is None else self.mean / max(float(np.linalg.norm(self.mean)), 1e-12)
 
 
 class ActivityLevel:
@@ -120,25 +131,23 @@ class ActivityLevel:
         return float(10.0 ** (level / 10.0))
 
 
-@dataclass
-class _Run:
-    """Chunks whose order is known relative to each other; ``candidates`` are the orders they may have as tracks."""
+@dataclass(frozen=True)
+class _Heard:
+    """A chunk, the fingerprint of each of its outputs (None where it says too little), and for how long each speaks."""
 
-    candidates: list[Permutation]
-    chunks: list[Chunk] = field(default_factory=list)
-    speech: list[list[Array]] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+    chunk: Chunk
+    voices: list[Matrix | None]
+    seconds: list[float]
 
 
 class ChunkJoiner:
     """Takes separated chunks in order and gives them back with every talker on one track.
 
-    ``push`` and ``flush`` return the chunks whose order is settled, oldest first. What waits never exceeds
-    ``pending_seconds`` and one chunk.
+    ``push`` and ``flush`` return the chunks that are placed, oldest first. Until ``begin_seconds`` are heard they
+    wait; from then on nothing does.
     """
 
     def __init__(self, num_sources: int, sample_rate: int, fingerprint: Fingerprint, config: JoiningConfig) -> None:
-        self._orders: list[Permutation] = list(permutations(range(num_sources)))
         self._num_sources = num_sources
         self._sample_rate = sample_rate
         self._block = max(1, round(BLOCK_SECONDS * sample_rate))
@@ -146,144 +155,157 @@ class ChunkJoiner:
         self._config = config
         self._activity = ActivityLevel()
         self.profiles = [VoiceProfile(config.profile_seconds) for _ in range(num_sources)]
-        self._run = self._new_run([self._orders[0]])
+        self._waiting: list[Chunk] | None = []
+        self._said: deque[tuple[Matrix, float]] = deque(maxlen=_MOST_FINGERPRINTS)
         self._last: Chunk | None = None
 
     def push(self, chunk: Chunk) -> list[Chunk]:
-        """Take the next chunk; return the chunks that are settled now."""
+        """Take the next chunk; return the chunks that are placed now."""
         self._activity.update(_block_powers(chunk.mixture, self._block))
-        settled: list[Chunk] = []
-        fresh = 0
-        if self._last is not None:
-            fresh = self._last.end - chunk.start
-            orders = self._link(self._last, chunk)
-            if len(orders) > 1:
-                settled = self._settle()
-                orders = self._link(self._last, chunk)
-                self._run = self._new_run(orders)
-                fresh = 0
-            else:
-                chunk = chunk.reordered(orders[0])
-        self._last = chunk
-        self._run.chunks.append(chunk)
-        self._listen(chunk, fresh)
-        waited = sum(len(c.mixture) for c in self._run.chunks) / self._sample_rate
-        enough = sum(self._run.seconds) >= self._config.decide_seconds
-        if len(self._run.candidates) == 1 or enough or waited >= self._config.pending_seconds:
-            settled += self._settle()
-        return settled
+        if self._waiting is None:
+            heard = self._hear(chunk)
+            if not self._all_known():
+                self._find_voices()
+            return [self._place(heard)]
+        self._waiting.append(chunk)
+        if chunk.end - self._waiting[0].start < self._config.begin_seconds * self._sample_rate:
+            return []
+        return self._begin()
 
     def flush(self) -> list[Chunk]:
-        """Settle what waits; call it after the last chunk."""
-        return self._settle()
+        """Place what waits; call it after the last chunk."""
+        return self._begin()
 
-    def _new_run(self, candidates: list[Permutation]) -> _Run:
-        return _Run(candidates, [], [[] for _ in range(self._num_sources)], [0.0] * self._num_sources)
+    def _begin(self) -> list[Chunk]:
+        """Find the voices of what waits, and place it."""
+        heard = [self._hear(chunk) for chunk in self._waiting or []]
+        self._waiting = None
+        self._find_voices()
+        return [self._place(one) for one in heard]
 
-    def _link(self, previous: Chunk, chunk: Chunk) -> list[Permutation]:
-        """Return the orders of ``chunk`` that the overlap leaves open, the closest to ``previous`` first."""
-        length = previous.end - chunk.start
-        if length < self._block:
-            return self._orders
-        mixture = chunk.mixture[:length]
-        threshold = self._activity.threshold
-        active = np.repeat(_block_powers(mixture, self._block) > threshold, self._block)
-        if active.sum() < self._config.link_seconds * self._sample_rate:
-            return self._orders
-        before = previous.estimates[:, -length:][:, : len(active)][:, active].astype(np.float64)
-        after = chunk.estimates[:, :length][:, : len(active)][:, active].astype(np.float64)
-        products = before @ after.T
-        energies = np.sum(before**2, axis=1), np.sum(after**2, axis=1)
-        scores = {order: sum(products[track, output] for track, output in enumerate(order)) for order in self._orders}
-        ranked = sorted(self._orders, key=lambda order: -scores[order])
-        best = ranked[0]
-        kept = [best]
-        for order in ranked[1:]:
-            # Only the tracks on which two orders differ say anything about which of them is right.
-            differing = [track for track in range(self._num_sources) if order[track] != best[track]]
-            at_stake = 0.5 * sum(energies[0][track] + energies[1][best[track]] for track in differing)
-            quiet = at_stake < threshold * before.shape[1] * 0.1
-            if quiet or scores[best] - scores[order] < self._config.link_margin * at_stake:
-                kept.append(order)
-        return kept
-
-    def _listen(self, chunk: Chunk, skip: int) -> None:
-        """Collect each output's confident speech: loud enough, and neither a leak nor a share of another voice."""
-        estimates = chunk.estimates[:, skip:]
-        num_blocks = estimates.shape[1] // self._block
-        if num_blocks == 0:
+    def _find_voices(self) -> None:
+        """Cluster what was said so far; a track's voice becomes the cluster that is nearest to what it was."""
+        if not self._said:
             return
-        blocks = estimates[:, : num_blocks * self._block].reshape(self._num_sources, num_blocks, self._block)
+        voices, seconds = np.stack([voice for voice, _ in self._said]), np.array([length for _, length in self._said])
+        found = _clustered(voices, seconds, self._num_sources)
+        nearest = np.argmax(voices @ found.T, axis=1)
+        likeness = np.array([[profile.similarity(voice) or 0.0 for profile in self.profiles] for voice in found])
+        for number, track in zip(*linear_sum_assignment(-likeness), strict=True):
+            self.profiles[track] = VoiceProfile(self._config.profile_seconds)
+            self.profiles[track].update(found[number], float(seconds[nearest == number].sum()))
+
+    def _all_known(self) -> bool:
+        """Whether every track has a voice of its own."""
+        units = [profile.direction for profile in self.profiles]
+        known = [voice for voice in units if voice is not None]
+        likeness = np.stack(known) @ np.stack(known).T - 2.0 * np.eye(len(known)) if known else np.zeros((0, 0))
+        return len(known) == self._num_sources and bool((likeness < self._config.one_voice).all())
+
+    def _hear(self, chunk: Chunk) -> _Heard:
+        """Fingerprint each output's confident speech: loud enough, and no leak of another voice."""
+        num_blocks = chunk.estimates.shape[1] // self._block
+        blocks = chunk.estimates[:, : num_blocks * self._block].reshape(self._num_sources, num_blocks, self._block)
         powers = np.mean(blocks.astype(np.float64) ** 2, axis=2)
-        loud = (powers > self._activity.threshold) & (powers > 0.05 * powers.max(axis=0))
-        for output in range(self._num_sources):
-            confident = loud[output].copy()
-            for other in range(self._num_sources):
-                if other == output:
-                    continue
-                product = np.mean(blocks[output].astype(np.float64) * blocks[other], axis=1)
-                alike = np.abs(product) > 0.5 * np.sqrt(powers[output] * powers[other])
-                confident &= ~alike | (powers[output] > 4.0 * powers[other])
-            if not confident.any():
-                continue
-            speech = blocks[output][confident].reshape(-1)
-            self._run.speech[output].append(speech)
-            self._run.seconds[output] += len(speech) / self._sample_rate
+        loud = (powers > self._activity.threshold) & (powers > 0.05 * powers.max(axis=0, initial=0.0))
+        speech = [blocks[output][loud[output]].reshape(-1) for output in range(self._num_sources)]
+        voices = [self._voice(said) for said in speech]
+        seconds = [len(said) / self._sample_rate for said in speech]
+        self._said += [(voice, length) for voice, length in zip(voices, seconds, strict=True) if voice is not None]
+        return _Heard(chunk, voices, seconds)
 
-    def _settle(self) -> list[Chunk]:
-        """Choose the waiting run's order, teach the profiles, and return its chunks in the tracks' order."""
-        run = self._run
-        embeddings = [self._embed(speech, seconds) for speech, seconds in zip(run.speech, run.seconds, strict=True)]
-        order, certainty = self._choose(run, embeddings)
-        for track, output in enumerate(order):
-            embedding = embeddings[output]
-            if embedding is not None:
-                self.profiles[track].update(embedding, certainty * run.seconds[output])
-        settled = [chunk.reordered(order) for chunk in run.chunks]
-        if settled:
-            self._last = settled[-1]
-        # From here on the run's chunks arrive in the tracks' order.
-        self._run = self._new_run([self._orders[0]])
-        return settled
-
-    def _choose(self, run: _Run, embeddings: list[npt.NDArray[np.float64] | None]) -> tuple[Permutation, float]:
-        """Return the order that suits the profiles best, and how certain it is (0 to 1)."""
-        if len(run.candidates) == 1:
-            return run.candidates[0], 1.0
-        total = max(sum(run.seconds), 1e-9)
-        best: tuple[float, Permutation] | None = None
-        # Orders that differ only in which empty profile a new voice goes to are one choice, by its voices.
-        scores: dict[tuple[int | None, ...], float] = {}
-        for order in run.candidates:
-            score = 0.0
-            places: list[int | None] = [None] * self._num_sources
-            for track, output in enumerate(order):
-                embedding = embeddings[output]
-                if embedding is None:
-                    continue
-                similarity = self.profiles[track].similarity(embedding)
-                if similarity is None:
-                    similarity = self._config.new_voice_similarity
-                else:
-                    places[output] = track
-                score += similarity * run.seconds[output] / total
-            scores[tuple(places)] = score
-            if best is None or score > best[0]:
-                best = score, order
-        assert best is not None
-        ranked = sorted(scores.values(), reverse=True)
-        margin = ranked[0] - ranked[1] if len(ranked) > 1 else _CLEAR_MARGIN
-        return best[1], float(min(1.0, margin / _CLEAR_MARGIN))
-
-    def _embed(self, speech: list[Array], seconds: float) -> npt.NDArray[np.float64] | None:
-        """Fingerprint the collected speech, or None where there is too little of it."""
-        if seconds < 0.3:
+    def _voice(self, speech: Array) -> Matrix | None:
+        """Fingerprint speech, at unit length, or give None where there is too little of it."""
+        if len(speech) < self._config.voice_seconds * self._sample_rate:
             return None
-        embedding = np.asarray(self._fingerprint(np.concatenate(speech), self._sample_rate), dtype=np.float64)
-        length = float(np.linalg.norm(embedding))
-        if not np.isfinite(length) or length == 0.0:
+        voice = np.asarray(self._fingerprint(speech, self._sample_rate), dtype=np.float64)
+        length = float(np.linalg.norm(voice))
+        return voice / length if np.isfinite(length) and length > 0.0 else None
+
+    def _place(self, heard: _Heard) -> Chunk:
+        """Give every output of a chunk its track, and the tracks' voices what was said."""
+        likeness = self._likeness(heard)
+        tracks = self._choose(heard, likeness)
+        for track, voice, seconds, row in zip(tracks, heard.voices, heard.seconds, likeness, strict=True):
+            if voice is not None and row.argmax() == track:
+                rest = np.delete(row, track).max()
+                self.profiles[track].update(voice, seconds * min(1.0, float(row[track] - rest) / _SURE))
+        self._last = heard.chunk.placed(tracks)
+        return self._last
+
+    def _likeness(self, heard: _Heard) -> Matrix:
+        """Cosine similarity of outputs with the tracks' voices, (outputs, tracks); 0 where either is unknown."""
+        likeness = np.zeros((self._num_sources, self._num_sources))
+        for output, voice in enumerate(heard.voices):
+            if voice is not None:
+                likeness[output] = [profile.similarity(voice) or 0.0 for profile in self.profiles]
+        return likeness
+
+    def _choose(self, heard: _Heard, likeness: Matrix) -> list[int]:
+        """Choose the track of every output."""
+        clear = [self._whose(voice, row) for voice, row in zip(heard.voices, likeness, strict=True)]
+        groups: list[list[int]] = []
+        for output, track in enumerate(clear):
+            same = [group for group in groups if track is not None and clear[group[0]] == track]
+            if same:
+                same[0].append(output)
+            else:
+                groups.append([output])
+        weights = np.array(heard.seconds) / max(sum(heard.seconds), 1e-9)
+        scores = weights[:, None] * likeness + self._config.link_weight * self._links(heard.chunk)
+        _, tracks = linear_sum_assignment([-scores[group].sum(axis=0) for group in groups])
+        chosen = [0] * self._num_sources
+        for group, track in zip(groups, tracks.tolist(), strict=True):
+            for output in group:
+                chosen[output] = track
+        return chosen
+
+    def _whose(self, voice: Matrix | None, likeness: Matrix) -> int | None:
+        """Give the track whose voice an output clearly is; None where several may be, or one person is two tracks."""
+        if voice is None:
             return None
-        return embedding / length
+        best, other = np.argsort(-likeness)[:2].tolist()
+        if likeness[best] - likeness[other] < self._config.voice_margin:
+            return None
+        second = self.profiles[other].direction
+        alike = None if second is None else self.profiles[best].similarity(second)
+        return None if alike is None or alike >= self._config.one_voice else best
+
+    def _links(self, chunk: Chunk) -> Matrix:
+        """How much of the overlap's energy each output shares with each track before it, (outputs, tracks), -1 to 1."""
+        nothing = np.zeros((self._num_sources, self._num_sources))
+        length = 0 if self._last is None else self._last.end - chunk.start
+        if self._last is None or length < self._block:
+            return nothing
+        active = _block_powers(chunk.mixture[:length], self._block) > self._activity.threshold
+        samples = np.repeat(active, self._block)
+        before = self._last.estimates[:, -length:][:, : len(samples)][:, samples].astype(np.float64)
+        after = chunk.estimates[:, :length][:, : len(samples)][:, samples].astype(np.float64)
+        energy = 0.5 * (np.sum(before**2) + np.sum(after**2))
+        return np.asarray(after @ before.T / energy) if energy > 0.0 else nothing
+
+
+def _clustered(voices: Matrix, weights: Matrix, number: int) -> Matrix:
+    """Find so many voices, fewer where there are fewer fingerprints, by spherical k-means: (voices, dim), unit length.
+
+    It begins with the fingerprints that are farthest apart, among those of much speech.
+    """
+    much = np.flatnonzero(weights >= 0.5 * np.median(weights))
+    likeness = voices[much] @ voices[much].T
+    chosen = [int(number) for number in np.unravel_index(np.argmin(likeness), likeness.shape)]
+    while len(chosen) < number:
+        chosen.append(int(np.argmin(likeness[chosen].max(axis=0))))
+    means = voices[much[chosen[: min(number, len(much))]]]
+    for _ in range(_ROUNDS):
+        nearest = np.argmax(voices @ means.T, axis=1)
+        sums = np.zeros_like(means)
+        np.add.at(sums, nearest, weights[:, None] * voices)
+        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+        again = np.where(lengths > 0.0, sums / np.maximum(lengths, 1e-12), means)
+        if np.allclose(again, means):
+            break
+        means = again
+    return np.asarray(means)
 
 
 def _block_powers(waveform: Array, block: int) -> npt.NDArray[np.float64]:

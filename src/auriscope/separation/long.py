@@ -85,7 +85,7 @@ def separate_stream(
         sample_rate: of the blocks and of what is returned, Hz.
         config: how the recording is cut and joined.
         fingerprint: maps ((time,), sample rate) to an embedding of the voice; ``SpectralFingerprint()`` by default.
-            With another one, set ``config.joining.new_voice_similarity`` to its threshold.
+            Its scale is that of ``config.joining``, of cosines between voices.
 
     Yields:
         float32 (sources, time) blocks; together exactly as many samples as came in. Tracks keep the level that the

@@ -14,7 +14,7 @@ import numpy as np
 
 from auriscope.recognition.voice import VoiceConfig, find_voice
 from auriscope.separation.joining import Array
-from auriscope.separation.long import LongConfig, Separator, separate_stream
+from auriscope.separation.long import Separator, separate_stream
 from auriscope.signal.files import AudioReader
 from auriscope.speaker.diarization import Diarization, DiarizationConfig, diarize, embed_with
 from auriscope.speaker.embedder import Embedder
@@ -140,8 +140,8 @@ class Diarizer:
         blocks = reader.blocks(_BLOCK_FRAMES)
         if self._separator is None:
             return (block[None] for block in blocks)
-        separator = self._separator
-        return beside(blocks, lambda sound: separate_stream(sound, separator, sample_rate=rate, config=LongConfig()))
+        separator, voices = self._separator, self.voices.fingerprint
+        return beside(blocks, lambda sound: separate_stream(sound, separator, sample_rate=rate, fingerprint=voices))
 
 
 def stacked(readers: Sequence[AudioReader]) -> Iterator[Array]:

@@ -20,6 +20,7 @@ from auriscope.verbs.defaults import default_embedder, default_separator
 from auriscope.verbs.diarizer import Diarizer
 from auriscope.verbs.talkers import TalkerCounter, TalkerTracks
 from auriscope.verbs.tracks import Choice, Named, TrackJob, TrackResult, run_batch
+from auriscope.verbs.voice import VoiceReader
 
 _VOICE_SECONDS = 4.0
 """Who says less is not counted by his voice."""
@@ -80,11 +81,12 @@ def separate(
         enhancer: what takes noise and late reverberation off the recording before it is separated, and writes that
             beside the tracks, as ``enhanced.wav``: address of a model of one source, the model, or True for the
             shipped one.
-        embedder: what tells voices apart where there are more talkers than the model has outputs, and counts them:
-            address of a speaker model, or the model; by default the shipped one, if there is one.
+        embedder: what tells voices apart: it keeps talkers on their tracks, counts them, and shares tracks out where
+            there are more talkers than the model has outputs. Address of a speaker model, or the model; by default the
+            shipped one, if there is one.
         channel: the channel to take, counted from 0; by default all are mixed down.
         config: how long recordings are cut and joined.
-        fingerprint: tells voices apart across silences; see ``separate_stream``.
+        fingerprint: keeps talkers on their tracks in the embedder's place; see ``separate_stream``.
         device: where the model runs.
         precision: what models given by address compute in: "fp32", "bf16" or "int8"; see ``separation.precision``.
         offline: forbid the network, which only a ``hf://`` address would use.
@@ -134,7 +136,9 @@ class _Job(TrackJob[SeparateResult]):
         self._speakers = speakers
         self._counter: TalkerCounter | None = None
         self._diarizer: Diarizer | None = None
+        self._voices: VoiceReader | None = None
         self._check(embedder)
+        self._listen_for_voices(embedder)
 
     def _check(self, embedder: StrPath | Embedder | None) -> None:
         """Load what every file will need, so that a mistake in the settings is told once and before any work."""
@@ -164,6 +168,25 @@ class _Job(TrackJob[SeparateResult]):
             )
         else:
             self._separator(self._speakers)
+
+    def _listen_for_voices(self, embedder: StrPath | Embedder | None) -> None:
+        """Load what keeps talkers on their tracks, where several are separated and nothing else was handed in.
+
+        Without any speaker model at hand statistics of spectra do.
+        """
+        if self.fingerprint is not None or not any(int(model.config.num_sources) > 1 for model in self._models()):
+            return
+        if self._diarizer is not None:
+            self._voices = self._diarizer.voices
+        else:
+            with suppress(AuriscopeError) if embedder is None else nullcontext():
+                self._voices = VoiceReader(embedder, device=self._device, offline=self._offline)
+        if self._voices is not None:
+            self.nameless = self.nameless or self._voices.nameless
+            self.fingerprint = self._voices.fingerprint
+
+    def _models(self) -> list[Separator]:
+        return [*self.loaded.values(), *([] if self._given is None else [self._given[1]])]
 
     def _load_diarizer(self, embedder: StrPath | Embedder | None) -> None:
         if embedder is None:
@@ -198,6 +221,8 @@ class _Job(TrackJob[SeparateResult]):
             "speakers": self._speakers,
             "enhancer": None if self._enhancer is None else self._enhancer[0],
         }
+        if self._voices is not None:
+            settings["voices"] = [self._voices.address, self._voices.weights_sha256]
         if self._diarizer is not None:
             settings["diarizer"] = json.loads(json.dumps(self._diarizer.identity))
         return settings

@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 from auriscope.errors import AudioFileError, AuriscopeError
 from auriscope.pretrained import load
 from auriscope.pretrained.addresses import resolve, weights_sha256
+from auriscope.separation.fingerprint import JoinedFingerprint, SpectralFingerprint
+from auriscope.separation.joining import Fingerprint
 from auriscope.signal.files import AudioReader
 from auriscope.signal.outputs import printable
+from auriscope.signal.rates import resample_array
 from auriscope.speaker.calibration import Calibration
+from auriscope.speaker.diarization import embed_with
 from auriscope.speaker.embedder import Embedder
 from auriscope.verbs.batch import StrPath
 from auriscope.verbs.defaults import default_embedder
@@ -79,6 +83,14 @@ class VoiceReader:
         if self.nameless:
             return None
         return Calibration.of(resolve(self.address, offline=self.offline), self.weights_sha256)
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What keeps talkers on their tracks (``separation.joining``): the model, beside statistics of spectra."""
+        embed, rate = embed_with(self.embedder), int(self.embedder.config.sample_rate)
+        return JoinedFingerprint(
+            SpectralFingerprint(), lambda speech, sample_rate: embed([resample_array(speech, sample_rate, rate)])[0]
+        )
 
     @torch.no_grad()
     def read(self, path: StrPath, on_progress: Callable[[float], None] | None = None) -> Voice:
