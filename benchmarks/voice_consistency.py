@@ -23,7 +23,7 @@ from auriscope.data.corpora import utterances
 from auriscope.metrics.voices import clip_consistency, likeness
 from auriscope.signal.files import read, write
 from auriscope.synthesis.speaking import SpeakConfig
-from auriscope.verbs.sayer import Sayer, SayerSettings, voice_of
+from auriscope.verbs.sayer import Sayer, SayerSettings
 from auriscope.verbs.speech_report import voice_reader_of
 
 SENTENCES = Path(__file__).parent / "harvard_sentences.txt"
@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--speakers", type=int, default=21)
     parser.add_argument("--sentences", type=int, default=2)
     parser.add_argument("--tries", type=int, default=4)
+    parser.add_argument("--as-made", action="store_true", help="leave bands as the synthesiser makes them")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="print the scores as well")
     arguments = parser.parse_args()
@@ -62,7 +63,7 @@ def main() -> None:
     texts = SENTENCES.read_text(encoding="utf-8").splitlines()[: arguments.sentences]
     with tempfile.TemporaryDirectory() as aside:
         clips = halves(arguments.corpus, arguments.split, arguments.speakers, Path(aside))
-        config = SpeakConfig(keep_failed=True, max_tries=arguments.tries)
+        config = SpeakConfig(keep_failed=True, max_tries=arguments.tries, match_bands=not arguments.as_made)
         sayer = Sayer(SayerSettings(arguments.model, arguments.vocoder, clips[0][0], config=config))
         reader = voice_reader_of(sayer)
         if reader is None:
@@ -73,7 +74,7 @@ def main() -> None:
         failed = 0
         for number, pair in enumerate(clips):
             for half, clip in enumerate(pair):
-                sayer.voice, _ = voice_of([clip], reader)
+                sayer.use_voice([clip])
                 sentences = [sentence for text in texts for sentence in sayer.prepare(text).sentences]
                 said = list(sayer.speak(sentences))
                 failed += sum(not each.ok for each in said)

@@ -18,6 +18,7 @@ from torch import Tensor
 from auriscope.errors import AuriscopeError
 from auriscope.signal.vocoding import check_same_mel
 from auriscope.synthesis.attention import attention_report
+from auriscope.synthesis.bands import BandMatcher, BandStatistics
 from auriscope.synthesis.synthesizer import Generated, Synthesizer
 from auriscope.synthesis.vocoder import Vocoder
 from auriscope.text.phonemes import phonemes
@@ -39,12 +40,15 @@ class SpeakConfig:
         batch_size: sentences that are synthesised together, which is faster, but the first one comes later.
         max_tries: how often a sentence is said before it is cut.
         keep_failed: hand out the best try of what failed, instead of an error.
+        match_bands: give every band of the speech the mean and the spread that it has in the clip of the voice
+            (:mod:`auriscope.synthesis.bands`), where there is a clip.
     """
 
     seed: int = 0
     batch_size: int = 1
     max_tries: int = 4
     keep_failed: bool = False
+    match_bands: bool = True
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.max_tries < 1 or self.seed < 0:
@@ -100,6 +104,7 @@ def speak(
     vocoder: Vocoder,
     *,
     voice: Tensor | None = None,
+    bands: BandStatistics | None = None,
     config: SpeakConfig | None = None,
 ) -> Iterator[SpokenSentence]:
     """Speak sentences in the letters of the synthesiser (:func:`alphabet`), each as soon as it is made.
@@ -109,14 +114,17 @@ def speak(
         synthesizer: what writes the mels.
         vocoder: what reads them; of the same mels.
         voice: (voice_dim,), the embedding of a speaker, for a synthesiser with several voices.
-        config: seed, tries, sentences at once.
+        bands: of the voice, which the speech gets; None: as the synthesiser makes it.
+        config: seed, tries, sentences at once, whether bands are matched.
 
     Raises:
         AuriscopeError: the vocoder reads other mels, the voice is missing or of another size, or a sentence failed.
     """
     check_same_mel(synthesizer.config.mel, vocoder.config.mel)
     check_voice(synthesizer, voice)
-    speaker = _Speaker(synthesizer, vocoder, voice, config or SpeakConfig())
+    config = config or SpeakConfig()
+    matcher = BandMatcher(bands) if bands is not None and config.match_bands else None
+    speaker = _Speaker(synthesizer, vocoder, voice, matcher, config)
     size = speaker.config.batch_size
     for first in range(0, len(sentences), size):
         batch = sentences[first : first + size]
@@ -147,6 +155,7 @@ class _Speaker:
     synthesizer: Synthesizer
     vocoder: Vocoder
     voice: Tensor | None
+    matcher: BandMatcher | None
     config: SpeakConfig
 
     def say(self, batch: Sequence[str], index: int, attempt: int) -> Iterator[SpokenSentence]:
@@ -198,8 +207,11 @@ class _Speaker:
         attention = generated.attention[row, :frames, :num_tokens].cpu()
         report = attention_report(attention[None])
         stopped = bool(generated.stopped[row])
+        mel = generated.mel[row, :frames]
+        if self.matcher is not None:
+            mel = self.matcher(mel)
         with torch.no_grad():
-            waveform = self.vocoder(generated.mel[row : row + 1, :frames])[0].cpu().float().numpy()
+            waveform = self.vocoder(mel[None])[0].cpu().float().numpy()
         peak = float(np.abs(waveform).max(initial=0.0))
         return SpokenSentence(
             sentence,

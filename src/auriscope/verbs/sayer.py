@@ -17,8 +17,9 @@ from auriscope.pretrained import load
 from auriscope.signal.files import read
 from auriscope.signal.levels import is_silent
 from auriscope.signal.outputs import printable
-from auriscope.signal.vocoding import check_same_mel
+from auriscope.signal.vocoding import check_same_mel, speech_mel
 from auriscope.speaker.embedder import Embedder
+from auriscope.synthesis.bands import BandMeter, BandStatistics
 from auriscope.synthesis.griffinlim import GriffinLim, GriffinLimConfig
 from auriscope.synthesis.speaking import SpeakConfig, SpokenSentence, alphabet, check_voice, speak
 from auriscope.synthesis.synthesizer import Synthesizer
@@ -67,6 +68,7 @@ class Sayer:
         check_same_mel(self.synthesizer.config.mel, self.vocoder.config.mel)
         self.clips: tuple[str, ...] = ()
         self.voice: Tensor | None = None
+        self.bands: BandStatistics | None = None
         self.warnings: tuple[str, ...] = ()
         if clips:
             self.use_voice(clips)
@@ -77,6 +79,7 @@ class Sayer:
         if not self.synthesizer.config.voice_dim:
             raise AuriscopeError(f"{self.address} has one voice of its own; leave out --voice, or take another model")
         self.voice, self.warnings = voice_of(clips, self._voice_reader)
+        self.bands = bands_of(clips, self.synthesizer)
         self.clips = tuple(os.fspath(clip) for clip in clips)
 
     @property
@@ -90,7 +93,7 @@ class Sayer:
 
     def speak(self, sentences: Sequence[str]) -> Iterator[SpokenSentence]:
         """Speak sentences that :meth:`prepare` gave, each as soon as it is made."""
-        return speak(sentences, self.synthesizer, self.vocoder, voice=self.voice, config=self.config)
+        return speak(sentences, self.synthesizer, self.vocoder, voice=self.voice, bands=self.bands, config=self.config)
 
     def _loaded(self, model: Any, kind: type[Any], name: str) -> tuple[str, Any]:
         if isinstance(model, kind):
@@ -131,3 +134,13 @@ def voice_of(clips: Sequence[StrPath], reader: VoiceReader) -> tuple[Tensor, tup
         found.append(torch.from_numpy(voice.embedding))
         warnings += [f"{printable(clip)}: {warning}" for warning in voice.warnings]
     return F.normalize(torch.stack(found).mean(0), dim=0), tuple(warnings)
+
+
+def bands_of(clips: Sequence[StrPath], synthesizer: Synthesizer) -> BandStatistics | None:
+    """Measure the bands of a voice in clips of it; None where they hold too little speech."""
+    mel, meter = synthesizer.config.mel, BandMeter()
+    for clip in clips:
+        heard, _ = read(clip, sample_rate=mel.sample_rate, duration_seconds=WINDOW_SECONDS)
+        with torch.no_grad():
+            meter.update(speech_mel(torch.from_numpy(heard)[None].to(synthesizer.device), mel)[0])
+    return meter.statistics
