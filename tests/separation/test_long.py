@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from auriscope.errors import AuriscopeError
-from auriscope.separation.joining import VoiceProfile
+from auriscope.separation.joining import JoiningConfig, VoiceProfile
 from auriscope.separation.long import (
     LongConfig,
     cut_into_chunks,
@@ -187,6 +187,45 @@ def test_the_fingerprint_that_is_handed_in_decides_across_silence():
         for seed in range(4)
     ]
     assert max(blind) > 0.1
+
+
+class Sharing(Oracle):
+    """Separates two at once; who speaks alone is shared out over both outputs, unevenly and differently every time."""
+
+    def __call__(self, mixture: torch.Tensor) -> torch.Tensor:
+        estimates = super().__call__(mixture)
+        powers = estimates.square().sum(-1)[0]
+        if powers.min() < 1e-3 * powers.max():
+            share = self.generator.uniform(0.3, 0.7, (2, 1)).astype(np.float32)
+            estimates = estimates.sum(1, keepdim=True) * torch.from_numpy(share / share.sum())
+        return estimates
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_who_speaks_alone_is_on_one_track(seed):
+    sources = conversation([(6.0, "ab"), (9.0, ""), (12.0, "a"), (9.0, ""), (12.0, "b"), (9.0, ""), (6.0, "ab")])
+    oracle = Sharing(sources, seed=seed)
+    tracks = separate_waveform(sources.sum(axis=0), oracle, sample_rate=RATE, config=CONFIG)
+    assert swapped_fraction(tracks, sources) == 0.0
+    alone = tracks[:, 17 * RATE : 25 * RATE]
+    powers = np.sort((alone**2).sum(axis=1))
+    assert powers[0] < 1e-3 * powers[1]
+
+
+def test_two_who_speak_at_once_are_never_put_on_one_track():
+    sources = conversation(BUSY)
+    leaking = Oracle(sources, seed=1, leak=0.45)
+    tracks = separate_waveform(sources.sum(axis=0), leaking, sample_rate=RATE, config=CONFIG)
+    powers = (tracks**2).sum(axis=1)
+    assert powers.min() > 0.1 * powers.max()
+
+
+def test_who_comes_after_the_voices_were_clustered_gets_a_track():
+    sources = conversation([(14.0, "a"), (9.0, ""), (12.0, "b"), (9.0, ""), (6.0, "a"), (9.0, ""), (8.0, "b")])
+    config = LongConfig(3.0, 1.0, joining=JoiningConfig(begin_seconds=10.0))
+    tracks = separate_waveform(sources.sum(axis=0), Sharing(sources), sample_rate=RATE, config=config)
+    later = slice(44 * RATE, None)
+    assert swapped_fraction(tracks[:, later], sources[:, later]) == 0.0
 
 
 @pytest.mark.parametrize("scales", [(0.01, 0.02), (0.1, 10.0), (-3.0, -1.0)])

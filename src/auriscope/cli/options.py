@@ -101,7 +101,7 @@ Embedder = Annotated[
     typer.Option(
         "--embedder",
         metavar="ADDRESS",
-        help="Speaker model that tells more than three talkers apart, and counts them.",
+        help="Speaker model that keeps talkers on their tracks, counts them, and tells more than three apart.",
         show_default="the one that ships",
     ),
 ]

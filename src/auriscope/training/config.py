@@ -71,6 +71,7 @@ class TrainingConfig:
     """Decay of the moving average of the weights, such as 0.999; validation and the best weights use it."""
 
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """Of the arithmetic; weights are float32. A CPU that would have to emulate bfloat16 trains in float32."""
     compile: bool = False
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     num_processes: int = 1
