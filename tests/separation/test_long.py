@@ -169,7 +169,7 @@ def test_the_fingerprint_that_is_handed_in_decides_across_silence():
 
     oracle = Oracle(sources, seed=1)
     mixture = sources.sum(axis=0)
-    config = LongConfig(3.0, 1.0)
+    config = LongConfig(3.0, 1.0, joining=JoiningConfig(one_voice=0.95))
     tracks = separate_waveform(mixture, oracle, sample_rate=RATE, config=config, fingerprint=pitch_only)
     assert set(calls) == {RATE}
     assert swapped_fraction(tracks, sources) == 0.0

@@ -288,9 +288,11 @@ class ChunkJoiner:
 def _clustered(voices: Matrix, weights: Matrix, number: int) -> Matrix:
     """Find so many voices, fewer where there are fewer fingerprints, by spherical k-means: (voices, dim), unit length.
 
-    It begins with the fingerprints that are farthest apart, among those of much speech.
+    It begins with the fingerprints that are farthest apart, among those of much speech where there are enough.
     """
     much = np.flatnonzero(weights >= 0.5 * np.median(weights))
+    if len(much) < number:
+        much = np.arange(len(weights))
     likeness = voices[much] @ voices[much].T
     chosen = [int(number) for number in np.unravel_index(np.argmin(likeness), likeness.shape)]
     while len(chosen) < number:
