@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 # What AURISCOPE_REQUIRE may name, and the words by which a skip's reason tells that it is missing.
 NEEDS = {"corpora": "AURISCOPE_CORPORA", "peers": "peers' environment", "browser": "chromium", "postgres": "PostgreSQL"}
@@ -18,6 +19,16 @@ def pytest_configure(config: pytest.Config) -> None:
     unknown = set(_required()) - set(NEEDS)
     if unknown:
         raise pytest.UsageError(f"AURISCOPE_REQUIRE names {unknown.pop()!r}; it may name {', '.join(NEEDS)}")
+
+
+@pytest.fixture
+def lstm_in_bfloat16() -> None:
+    """Skip where recurrent networks cannot run in bfloat16 at all: oneDNN has no such LSTM for some CPUs."""
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        try:
+            torch.nn.LSTM(2, 2)(torch.zeros(1, 1, 2))
+        except RuntimeError as error:
+            pytest.skip(f"this CPU has no LSTM in bfloat16: {str(error).partition('.')[0]}")
 
 
 @pytest.hookimpl(wrapper=True)

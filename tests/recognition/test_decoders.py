@@ -177,6 +177,7 @@ def test_published_sizes(name: str, config: dict[str, tuple[str, ...]], millions
     assert model.num_parameters / 1e6 == pytest.approx(millions, abs=0.05)
 
 
+@pytest.mark.usefixtures("lstm_in_bfloat16")
 def test_mixed_precision_trains_every_decoder() -> None:
     for cls in DECODERS:
         model = cls.from_config(cls.Tiny).train()

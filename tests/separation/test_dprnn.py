@@ -42,6 +42,7 @@ def test_slices_give_what_the_whole_gives(slice_positions: int, monkeypatch: pyt
         torch.testing.assert_close(model(mixture, lengths), whole, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("lstm_in_bfloat16")
 def test_bfloat16_is_close() -> None:
     torch.manual_seed(0)
     model = DPRNN(DPRNNConfig(**DPRNN.Tiny)).eval()

@@ -81,7 +81,7 @@ def test_every_blocks_estimates_are_those_of_the_plain_formulas(num_sources: int
         for found, expected in zip(estimates[:, row], plain_vsunos(model, mixture[row]), strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     with torch.no_grad():
-        torch.testing.assert_close(model(mixture), estimates[-1], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(model(mixture), estimates[-1], rtol=1e-4, atol=1e-5)
 
 
 def test_a_hop_of_a_whole_chunk_covers_every_frame_once() -> None:
