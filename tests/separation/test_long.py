@@ -20,7 +20,7 @@ from auriscope.separation.long import (
 )
 
 RATE = 8000
-CONFIG = LongConfig(chunk_seconds=3.0, overlap_seconds=1.0)
+CONFIG = LongConfig(chunk_seconds=3.0, overlap_seconds=1.0, whole_seconds=0.0)
 HOP = 2 * RATE
 
 
@@ -169,7 +169,7 @@ def test_the_fingerprint_that_is_handed_in_decides_across_silence():
 
     oracle = Oracle(sources, seed=1)
     mixture = sources.sum(axis=0)
-    config = LongConfig(3.0, 1.0, joining=JoiningConfig(one_voice=0.95))
+    config = LongConfig(3.0, 1.0, 0.0, joining=JoiningConfig(one_voice=0.95))
     tracks = separate_waveform(mixture, oracle, sample_rate=RATE, config=config, fingerprint=pitch_only)
     assert set(calls) == {RATE}
     assert swapped_fraction(tracks, sources) == 0.0
@@ -222,7 +222,7 @@ def test_two_who_speak_at_once_are_never_put_on_one_track():
 
 def test_who_comes_after_the_voices_were_clustered_gets_a_track():
     sources = conversation([(14.0, "a"), (9.0, ""), (12.0, "b"), (9.0, ""), (6.0, "a"), (9.0, ""), (8.0, "b")])
-    config = LongConfig(3.0, 1.0, joining=JoiningConfig(begin_seconds=10.0))
+    config = LongConfig(3.0, 1.0, 0.0, joining=JoiningConfig(begin_seconds=10.0))
     tracks = separate_waveform(sources.sum(axis=0), Sharing(sources), sample_rate=RATE, config=config)
     later = slice(44 * RATE, None)
     assert swapped_fraction(tracks[:, later], sources[:, later]) == 0.0
@@ -255,7 +255,7 @@ def test_consistent_tracks_sum_to_the_mixture():
     generator = np.random.default_rng(0)
     sources = conversation(TURNS)
     mixture = sources.sum(axis=0) + generator.normal(0.0, 0.01, sources.shape[1]).astype(np.float32)
-    config = LongConfig(3.0, 1.0, consistent=True)
+    config = LongConfig(3.0, 1.0, 0.0, consistent=True)
     tracks = separate_waveform(mixture, Oracle(sources, noise=0.01), sample_rate=RATE, config=config)
     np.testing.assert_allclose(tracks.sum(axis=0), mixture, atol=1e-5)
 
@@ -345,6 +345,22 @@ def test_a_model_that_returns_nan_or_a_wrong_shape_is_named():
         separate_waveform(mixture, bad, sample_rate=RATE)
     with pytest.raises(AuriscopeError, match="returned"):
         separate_waveform(mixture, Toy(lambda mixture: mixture[:, None]), sample_rate=RATE)
+
+
+def test_a_short_recording_is_separated_whole_and_a_longer_one_in_chunks():
+    config = LongConfig(chunk_seconds=2.0, overlap_seconds=0.5, whole_seconds=5.0)
+    for seconds, expected in ((5.0, [5.0]), (5.5, [2.0, 2.0, 2.0, 1.0])):
+        seen: list[float] = []
+
+        def halve(mixture: torch.Tensor, seen: list[float] = seen) -> torch.Tensor:
+            seen.append(mixture.shape[1] / RATE)
+            return torch.stack((mixture, mixture), dim=1) / 2
+
+        mixture = np.random.default_rng(0).normal(0.0, 0.1, round(seconds * RATE)).astype(np.float32)
+        blocks = [mixture[start : start + 999] for start in range(0, len(mixture), 999)]
+        tracks = np.concatenate(list(separate_stream(blocks, Toy(halve), sample_rate=RATE, config=config)), axis=1)
+        assert seen == expected
+        np.testing.assert_allclose(tracks.sum(axis=0), mixture, atol=1e-5)
 
 
 def test_an_overlap_beyond_half_a_chunk_is_refused():

@@ -31,6 +31,9 @@ _PRESENT_DB = 15.0
 _FLOOR_DB = -60.0
 _PIECE_SECONDS = 3.0
 
+_CHUNKS = LongConfig(chunk_seconds=8.0, overlap_seconds=2.0)
+"""As the shipped decision was fitted with; how tracks are cut for listening may change without it."""
+
 Matrix = npt.NDArray[np.float64]
 
 
@@ -83,7 +86,7 @@ def separation_features(
     features: dict[str, float] = {}
     for separator in separators:
         tracks = separate_waveform(
-            recording, separator, sample_rate=sample_rate, config=LongConfig(), fingerprint=fingerprint
+            recording, separator, sample_rate=sample_rate, config=_CHUNKS, fingerprint=fingerprint
         )
         found = track_features(tracks, recording, sample_rate, fingerprint)
         if found is None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from auriscope.nn.masks import choice, run_recurrent
+from auriscope.separation.filters import begin_harmonic, check_initial_filters, fix_filters
 from auriscope.separation.kernels import project
 from auriscope.separation.layers import (
     ChannelLayerNorm,
@@ -37,6 +38,10 @@ class DPRNNConfig:
 
     The first chunk begins a whole chunk before the first frame, or, with ``chunk_padding="half"``, half a chunk before
     it, as in SpeechBrain; chunks then overlap by half, and ``chunk_size`` is even.
+
+    ``initial_filters`` is ``"random"`` or ``"harmonic"``, windowed sines and cosines with both signs, whose features
+    ``encoder_activation`` ``"relu"`` gives; ``fixed_filters`` leaves them as they begin (see
+    :mod:`auriscope.separation.filters`; neither is in the paper).
     """
 
     sample_rate: int = 8000
@@ -58,6 +63,8 @@ class DPRNNConfig:
     encoder_activation: str = "linear"
     mask_activation: str = "sigmoid"
     chunk_padding: str = "whole"
+    initial_filters: str = "random"
+    fixed_filters: bool = False
 
     def __post_init__(self) -> None:
         choice(self.norm, _NORMS, "norm")
@@ -67,6 +74,11 @@ class DPRNNConfig:
         choice(self.chunk_padding, ["whole", "half"], "chunk_padding")
         if self.chunk_padding == "half" and self.chunk_size != 2 * self.hop_size:
             raise ValueError("with chunk_padding 'half', hop_size must be half of chunk_size")
+        check_initial_filters(
+            self.initial_filters, self.num_filters, self.kernel_size, self.stride, fixed=self.fixed_filters
+        )
+        if self.initial_filters == "harmonic" and self.encoder_activation != "relu":
+            raise ValueError("harmonic filters need encoder_activation 'relu'")
 
 
 SMALL_16K = DPRNNConfig(
@@ -136,6 +148,10 @@ class DPRNN(MaskingModel, name="separation/dprnn"):
             mask_activation=config.mask_activation,
         )
         super().__init__(config, Encoder(*filters, activation=config.encoder_activation), masker, Decoder(*filters))
+        if config.initial_filters == "harmonic":
+            begin_harmonic(self.encoder, self.decoder)
+        if config.fixed_filters:
+            fix_filters(self.encoder, self.decoder)
 
 
 class RecurrentPath(nn.Module):

@@ -11,8 +11,10 @@ from auriscope.separation.tasnet import harmonic_basis
 INITIAL_FILTERS = ("random", "harmonic")
 
 
-def check_initial_filters(initial: str, num_filters: int, kernel_size: int, stride: int) -> None:
+def check_initial_filters(initial: str, num_filters: int, kernel_size: int, stride: int, fixed: bool = False) -> None:
     """Raise ``ValueError`` unless ``initial`` is one of ``INITIAL_FILTERS`` and filters of these sizes can be that.
+
+    Filters that stay ``fixed`` must be harmonic: nothing can be said by random ones.
 
     Harmonic ones are cosines and sines of all frequencies, each with both signs, so that features that are never
     negative still tell the phase: twice as many as a filter has samples, at a stride of half a filter.
@@ -20,6 +22,8 @@ def check_initial_filters(initial: str, num_filters: int, kernel_size: int, stri
     choice(initial, INITIAL_FILTERS, "initial_filters")
     if initial == "harmonic" and not num_filters == 2 * kernel_size == 4 * stride:
         raise ValueError("harmonic filters need num_filters = 2 * kernel_size and stride = kernel_size / 2")
+    if fixed and initial != "harmonic":
+        raise ValueError("fixed_filters needs initial_filters 'harmonic'")
 
 
 def begin_harmonic(encoder: Encoder, decoder: Decoder, gain: float = 1.0) -> None:
@@ -29,3 +33,14 @@ def begin_harmonic(encoder: Encoder, decoder: Decoder, gain: float = 1.0) -> Non
     with torch.no_grad():
         encoder.weight.copy_(signed)
         decoder.weight.copy_(signed)
+
+
+def fix_filters(encoder: Encoder, decoder: Decoder, gain: float = 1.0) -> None:
+    """Take harmonic filters of ``gain`` from the parameters, and from what is stored.
+
+    What is not trained reconstructs at the level of the mixture from the start.
+    """
+    for filterbank, scale in ((encoder, 1.0), (decoder, gain**-2)):
+        weight = scale * filterbank.weight.detach()
+        del filterbank.weight
+        filterbank.register_buffer("weight", weight, persistent=False)

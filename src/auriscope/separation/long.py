@@ -43,8 +43,10 @@ class Separator(Protocol):
 class LongConfig:
     """How a long recording is cut and put together.
 
-    ``chunk_seconds``: what the model sees at once.
+    ``chunk_seconds``: what the model sees at once. In a shorter chunk a separator has less time to change its mind
+    about which output is whose; in a longer one it hears more of who speaks.
     ``overlap_seconds``: what two chunks share, at most half of a chunk; they are cross-faded over all of it.
+    ``whole_seconds``: a recording that is no longer is one chunk.
     ``input_dbfs``: level to which a chunk is brought for the model, so that quiet recordings lie where it was trained.
     ``level``: of the tracks: "mixture" scales what the model returns so that the tracks together explain the mixture
     best (:func:`match_level`); "model" keeps it. None: "model" for one source, else "mixture". Where only noise sounds,
@@ -53,8 +55,9 @@ class LongConfig:
     they sum to the mixture exactly (Wisdom et al. 2019, "Differentiable consistency constraints", section 3.2).
     """
 
-    chunk_seconds: float = 8.0
-    overlap_seconds: float = 2.0
+    chunk_seconds: float = 4.0
+    overlap_seconds: float = 1.0
+    whole_seconds: float = 8.0
     input_dbfs: float = -25.0
     level: Level | None = None
     consistent: bool = False
@@ -100,7 +103,9 @@ def separate_stream(
     overlap = min(round(config.overlap_seconds * model_rate), chunk_size // 2)
     counter = _Counter()
     resampled = _resampled(counter.counted(blocks), sample_rate, model_rate)
-    mixtures = cut_into_chunks(resampled, chunk_size, chunk_size - overlap)
+    mixtures = cut_into_chunks(
+        resampled, chunk_size, chunk_size - overlap, whole_size=round(config.whole_seconds * model_rate)
+    )
     separated: Iterator[Chunk] = (separate_chunk(start, mixture, separator, config) for start, mixture in mixtures)
     if num_sources > 1:
         joiner = ChunkJoiner(num_sources, model_rate, fingerprint or SpectralFingerprint(), config.joining)
@@ -132,12 +137,19 @@ def separate_waveform(
     return np.concatenate(blocks, axis=1)
 
 
-def cut_into_chunks(blocks: Iterable[Array], chunk_size: int, hop: int) -> Iterator[tuple[int, Array]]:
-    """Yield (start, mixture) every ``hop`` samples; the last one is shorter, but longer than the overlap before it."""
+def cut_into_chunks(
+    blocks: Iterable[Array], chunk_size: int, hop: int, *, whole_size: int = 0
+) -> Iterator[tuple[int, Array]]:
+    """Yield (start, mixture) every ``hop`` samples; the last one is shorter, but longer than the overlap before it.
+
+    What has no more than ``whole_size`` samples comes in one piece.
+    """
     buffer: Array = np.zeros(0, np.float32)
     start = 0
     for block in blocks:
         buffer = np.concatenate([buffer, block])
+        if start == 0 and len(buffer) <= whole_size:
+            continue
         while len(buffer) > chunk_size:
             yield start, buffer[:chunk_size].copy()
             buffer = buffer[hop:]

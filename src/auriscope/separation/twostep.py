@@ -15,7 +15,7 @@ from auriscope.metrics.pit import pit_si_snr
 from auriscope.metrics.ratios import is_silent, si_snr
 from auriscope.nn.masks import choice, length_mask
 from auriscope.separation.convtasnet import ConvTasNetConfig, TemporalConvMasker
-from auriscope.separation.filters import begin_harmonic, check_initial_filters
+from auriscope.separation.filters import begin_harmonic, check_initial_filters, fix_filters
 from auriscope.separation.layers import ACTIVATIONS, Decoder, Encoder, MaskingModel
 from auriscope.separation.objectives import pit_objective
 from auriscope.separation.spectral import rms_level
@@ -56,11 +56,11 @@ class TwoStepConfig(ConvTasNetConfig):
         choice(self.variant, ("conv-tasnet", "original"), "variant")
         if self.variant == "original" and (self.skip_channels or self.num_filters % 2):
             raise ValueError("the variant 'original' needs skip_channels=0 and an even num_filters")
-        if self.fixed_filters and self.initial_filters != "harmonic":
-            raise ValueError("fixed_filters needs initial_filters 'harmonic'")
         if self.separate_noise and (self.variant == "original" or self.mask_activation != "softmax"):
             raise ValueError("separate_noise needs the variant 'conv-tasnet' and mask_activation 'softmax'")
-        check_initial_filters(self.initial_filters, self.num_filters, self.kernel_size, self.stride)
+        check_initial_filters(
+            self.initial_filters, self.num_filters, self.kernel_size, self.stride, fixed=self.fixed_filters
+        )
 
 
 class TwoStep(MaskingModel, name="separation/twostep"):
@@ -113,9 +113,7 @@ class TwoStep(MaskingModel, name="separation/twostep"):
             # Three times as loud as the mixture: so the ideal masks, softmaxes of features, are sharp enough.
             begin_harmonic(self.encoder, self.decoder, gain=_GAIN)
             if config.fixed_filters:
-                # What is not trained reconstructs at the level of the mixture from the start.
-                _fix(self.encoder, 1.0)
-                _fix(self.decoder, _GAIN**-2)
+                fix_filters(self.encoder, self.decoder, gain=_GAIN)
         else:
             with torch.no_grad():
                 # At a level of 1 the features are then about 1 as well.
@@ -166,13 +164,6 @@ class TwoStep(MaskingModel, name="separation/twostep"):
         latents = self.encoder(sources.flatten(0, 1)).unflatten(0, sources.shape[:2])
         masked: Tensor = latents.softmax(1)[:, :num_sources] * features[:, None]
         return masked.transpose(2, 3)
-
-
-def _fix(filterbank: Encoder | Decoder, scale: float) -> None:
-    """Take the filters, times ``scale``, from the parameters, and from what is stored."""
-    weight = scale * filterbank.weight.detach()
-    del filterbank.weight
-    filterbank.register_buffer("weight", weight, persistent=False)
 
 
 class NoiseMasker(TemporalConvMasker):

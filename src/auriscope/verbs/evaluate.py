@@ -288,8 +288,7 @@ def _separated(
                 f"{items.name} has {len(item.sources)} talkers and the model separates {num_sources}; choose another"
             )
         # A mixture is one chunk, as in the literature; only a very long one is cut as a long recording is.
-        seconds = min(max(len(item.mixture) / rate, LongConfig.chunk_seconds), _LONGEST_CHUNK_SECONDS)
-        config = LongConfig(chunk_seconds=seconds)
+        config = LongConfig(chunk_seconds=_LONGEST_CHUNK_SECONDS)
         tracks = torch.from_numpy(separate_waveform(item.mixture.numpy(), separator, sample_rate=rate, config=config))
         order = pit_si_snr(tracks[None], item.sources[None]).permutation
         yield item, permute(tracks[None], order)[0]
