@@ -1,10 +1,11 @@
 """Join chunks that were separated one by one, so that a track is one talker from the first chunk to the last.
 
 A separator names its outputs afresh in every chunk, and shares the voice out over all of them where only one person
-speaks. So voices decide: what each output of a chunk says becomes a fingerprint; those of the first minute, and of as
-much more as it takes to hear everybody, are clustered to as many voices as there are tracks; and from then on every
-output goes to the track whose voice it is. Outputs that are clearly one track's voice are added up: one person speaks.
-Where voices leave it open, that order of the outputs is taken in which chunks are closest in what they overlap.
+speaks. So voices decide: what each output of a chunk says becomes a fingerprint; those of the first minute are clustered
+to as many voices as there are tracks, and again with every chunk of the next two minutes, and of as much more as it
+takes to hear everybody; and from then on every output goes to the track whose voice it is. Outputs that are clearly one
+track's voice are added up: one person speaks. Where voices leave it open, that order of the outputs is taken in which
+chunks are closest in what they overlap.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class JoiningConfig:
 
     ``begin_seconds``: how much is heard before voices are clustered; it waits meanwhile, and the tracks come later by
     as much.
+    ``settle_seconds``: until when voices are clustered anew with every chunk, from all that was said so far.
     ``voice_margin``: by how much nearer, as a cosine, two outputs must be to one voice than to all others to be one
     person's.
     ``one_voice``: cosine of two tracks' voices from which they may be one person's, and tell nothing of who speaks.
@@ -46,6 +48,7 @@ class JoiningConfig:
     """
 
     begin_seconds: float = 60.0
+    settle_seconds: float = 180.0
     voice_margin: float = 0.05
     one_voice: float = 0.7
     link_weight: float = 0.05
@@ -164,7 +167,7 @@ class ChunkJoiner:
         self._activity.update(_block_powers(chunk.mixture, self._block))
         if self._waiting is None:
             heard = self._hear(chunk)
-            if not self._all_known():
+            if chunk.start < self._config.settle_seconds * self._sample_rate or not self._all_known():
                 self._find_voices()
             return [self._place(heard)]
         self._waiting.append(chunk)
