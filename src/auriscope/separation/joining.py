@@ -1,11 +1,11 @@
 """Join chunks that were separated one by one, so that a track is one talker from the first chunk to the last.
 
 A separator names its outputs afresh in every chunk, and shares the voice out over all of them where only one person
-speaks. So voices decide: what each output of a chunk says becomes a fingerprint; those of the first minute are clustered
-to as many voices as there are tracks, and again with every chunk of the next two minutes, and of as much more as it
-takes to hear everybody; and from then on every output goes to the track whose voice it is. Outputs that are clearly one
-track's voice are added up: one person speaks. Where voices leave it open, that order of the outputs is taken in which
-chunks are closest in what they overlap.
+speaks. So voices decide: what each output of a chunk says becomes a fingerprint; those of the first minute are
+clustered to as many voices as there are tracks, and again with every chunk of the next two minutes, and of as much more
+as it takes to hear everybody; and from then on every output goes to the track whose voice it is. Outputs that are
+clearly one track's voice are added up: one person speaks. Where voices leave it open, that order of the outputs is
+taken in which chunks are closest in what they overlap.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.optimize import linear_sum_assignment
+
+from auriscope.separation.kmeans import kmeans
 
 Array = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
@@ -25,7 +28,6 @@ Fingerprint = Callable[[Array, int], npt.NDArray[Any]]
 
 BLOCK_SECONDS = 0.04
 _FLOOR_DBFS = -70.0
-_ROUNDS = 10
 _MOST_FINGERPRINTS = 400
 _SURE = 0.3
 """By how much a voice is nearer to its track than to the next where it is surely the track's."""
@@ -288,29 +290,16 @@ class ChunkJoiner:
         return np.asarray(after @ before.T / energy) if energy > 0.0 else nothing
 
 
-def _clustered(voices: Matrix, weights: Matrix, number: int) -> Matrix:
-    """Find so many voices, fewer where there are fewer fingerprints, by spherical k-means: (voices, dim), unit length.
+def _clustered(voices: Matrix, seconds: Matrix, number: int) -> Matrix:
+    """Find so many voices, fewer where there are fewer fingerprints: (voices, dim), unit length.
 
-    It begins with the fingerprints that are farthest apart, among those of much speech where there are enough.
+    Fingerprints of little speech have no say, unless there are too few others.
     """
-    much = np.flatnonzero(weights >= 0.5 * np.median(weights))
-    if len(much) < number:
-        much = np.arange(len(weights))
-    likeness = voices[much] @ voices[much].T
-    chosen = [int(number) for number in np.unravel_index(np.argmin(likeness), likeness.shape)]
-    while len(chosen) < number:
-        chosen.append(int(np.argmin(likeness[chosen].max(axis=0))))
-    means = voices[much[chosen[: min(number, len(much))]]]
-    for _ in range(_ROUNDS):
-        nearest = np.argmax(voices @ means.T, axis=1)
-        sums = np.zeros_like(means)
-        np.add.at(sums, nearest, weights[:, None] * voices)
-        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        again = np.where(lengths > 0.0, sums / np.maximum(lengths, 1e-12), means)
-        if np.allclose(again, means):
-            break
-        means = again
-    return np.asarray(means)
+    much = seconds >= 0.5 * np.median(seconds)
+    weights = np.where(much, seconds, 0.0) if much.sum() >= number else seconds
+    points, sizes = torch.from_numpy(voices), torch.from_numpy(weights)
+    found = kmeans(points[None], sizes[None], min(number, len(voices)))[0][0].numpy()
+    return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12))
 
 
 def _block_powers(waveform: Array, block: int) -> npt.NDArray[np.float64]:
