@@ -56,7 +56,7 @@ class LongConfig:
     """
 
     chunk_seconds: float = 4.0
-    overlap_seconds: float = 1.0
+    overlap_seconds: float = 2.0
     whole_seconds: float = 8.0
     input_dbfs: float = -25.0
     level: Level | None = None
