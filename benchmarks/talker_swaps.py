@@ -113,7 +113,7 @@ class PermutingOracle:
     def __init__(self, sources: np.ndarray, config: LongConfig, seed: int) -> None:
         self.config = SimpleNamespace(sample_rate=SAMPLE_RATE, num_sources=len(sources))
         self.sources, self.mixture = sources, sources.sum(axis=0)
-        self.hop = round((config.chunk_seconds - config.overlap_seconds) * SAMPLE_RATE)
+        self.hop = round((config.chunk_seconds_for(len(sources)) - config.overlap_seconds) * SAMPLE_RATE)
         self.generator = np.random.default_rng(seed)
 
     def __call__(self, mixture: torch.Tensor) -> torch.Tensor:
@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--speech", default="turns", choices=["turns", "together"], help="how they speak")
     parser.add_argument("--noise-db", type=float, help="signal-to-noise ratio of noise that is added, dB")
     parser.add_argument("--split", default="test", choices=["valid", "test"], help="whose speakers talk")
-    parser.add_argument("--chunk", type=float, default=LongConfig().chunk_seconds)
+    parser.add_argument("--chunk", type=float, default=LongConfig().chunk_seconds_for(2))
     parser.add_argument("--overlap", type=float, default=LongConfig().overlap_seconds)
     arguments = parser.parse_args()
     config = LongConfig(chunk_seconds=arguments.chunk, overlap_seconds=arguments.overlap)

@@ -317,7 +317,7 @@ def test_the_stream_reads_no_further_ahead_than_it_must():
         produced += block.shape[1]
         ahead = max(ahead, consumed - produced / RATE)
     assert produced == 300 * RATE
-    assert ahead <= CONFIG.joining.begin_seconds + 2 * CONFIG.chunk_seconds
+    assert ahead <= CONFIG.joining.begin_seconds + 2 * CONFIG.chunk_seconds_for(2)
 
 
 def test_chunks_cover_the_stream_and_windows_sum_to_one():
@@ -361,6 +361,11 @@ def test_a_short_recording_is_separated_whole_and_a_longer_one_in_chunks():
         tracks = np.concatenate(list(separate_stream(blocks, Toy(halve), sample_rate=RATE, config=config)), axis=1)
         assert seen == expected
         np.testing.assert_allclose(tracks.sum(axis=0), mixture, atol=1e-5)
+
+
+def test_a_model_of_one_source_sees_more_at_once():
+    assert (LongConfig().chunk_seconds_for(1), LongConfig().chunk_seconds_for(3)) == (8.0, 4.0)
+    assert LongConfig(chunk_seconds=6.0).chunk_seconds_for(1) == 6.0
 
 
 def test_an_overlap_beyond_half_a_chunk_is_refused():

@@ -44,7 +44,8 @@ class LongConfig:
     """How a long recording is cut and put together.
 
     ``chunk_seconds``: what the model sees at once. In a shorter chunk a separator has less time to change its mind
-    about which output is whose; in a longer one it hears more of who speaks.
+    about which output is whose; in a longer one it hears more of who speaks. None: 4 s, and 8 s for a model of one
+    source, which has nothing to mix up.
     ``overlap_seconds``: what two chunks share, at most half of a chunk; they are cross-faded over all of it.
     ``whole_seconds``: a recording that is no longer is one chunk.
     ``input_dbfs``: level to which a chunk is brought for the model, so that quiet recordings lie where it was trained.
@@ -55,7 +56,7 @@ class LongConfig:
     they sum to the mixture exactly (Wisdom et al. 2019, "Differentiable consistency constraints", section 3.2).
     """
 
-    chunk_seconds: float = 4.0
+    chunk_seconds: float | None = None
     overlap_seconds: float = 2.0
     whole_seconds: float = 8.0
     input_dbfs: float = -25.0
@@ -64,12 +65,19 @@ class LongConfig:
     joining: JoiningConfig = field(default_factory=JoiningConfig)
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.overlap_seconds <= self.chunk_seconds / 2.0:
-            raise ValueError(f"overlap_seconds must lie in (0, {self.chunk_seconds / 2.0}], not {self.overlap_seconds}")
+        most = self.chunk_seconds_for(2) / 2.0
+        if not 0.0 < self.overlap_seconds <= most:
+            raise ValueError(f"overlap_seconds must lie in (0, {most}], not {self.overlap_seconds}")
         if self.level not in (None, *get_args(Level)):
             raise ValueError(f"level must be one of {', '.join(get_args(Level))}, not {self.level!r}")
         if self.level == "model" and self.consistent:
             raise ValueError("tracks that keep the model's level cannot be made to sum to the mixture")
+
+    def chunk_seconds_for(self, num_sources: int) -> float:
+        """What a model of so many sources sees at once."""
+        if self.chunk_seconds is not None:
+            return self.chunk_seconds
+        return 8.0 if num_sources == 1 else 4.0
 
 
 def separate_stream(
@@ -99,7 +107,7 @@ def separate_stream(
     """
     config = config or LongConfig()
     model_rate, num_sources = int(separator.config.sample_rate), int(separator.config.num_sources)
-    chunk_size = round(config.chunk_seconds * model_rate)
+    chunk_size = round(config.chunk_seconds_for(num_sources) * model_rate)
     overlap = min(round(config.overlap_seconds * model_rate), chunk_size // 2)
     counter = _Counter()
     resampled = _resampled(counter.counted(blocks), sample_rate, model_rate)

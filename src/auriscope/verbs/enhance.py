@@ -46,8 +46,7 @@ def enhance(
         out: folder for the results; made if missing.
         model: address of a separation model of one source, or the model; by default the shipped one.
         channel: the channel to take, counted from 0; by default all are mixed down.
-        config: how long recordings are cut and put together; by default in chunks of 8 s, longer than where talkers
-            must keep to their tracks, and so less work.
+        config: how long recordings are cut and put together.
         device: where the model runs.
         precision: what models given by address compute in: "fp32", "bf16" or "int8"; see ``separation.precision``.
         offline: forbid the network, which only a ``hf://`` address would use.
@@ -62,7 +61,6 @@ def enhance(
         AuriscopeError: nothing can be done at all: the model cannot be loaded or has more than one source, the output
             folder cannot be written, or an input folder holds no audio.
     """
-    config = config or LongConfig(chunk_seconds=8.0)
     options = {"channel": channel, "config": config, "device": device, "offline": offline, "force": force}
     options["precision"] = precision
     return run_batch(_Job(model, fingerprint=None, **options), inputs, out, progress, on_result)
