@@ -12,7 +12,7 @@ from auriscope.separation.onnx import export_onnx
 
 @dataclass(frozen=True)
 class ExportResult:
-    """A model that was exported; ``difference`` is the largest from the original, relative to the largest sample."""
+    """A model that was exported; ``difference`` is that of the tracks from the original's, relative to them."""
 
     model: str
     output: str
