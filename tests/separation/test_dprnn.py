@@ -13,7 +13,9 @@ VARIANTS: list[dict[str, Any]] = [
     {"cell": "gru", "bidirectional": False, "norm": "channel", "num_layers": 2},
     {"num_sources": 3, "hop_size": 3, "cell": "rnn", "kernel_size": 10, "stride": 3},
     {"chunk_padding": "half"},
+    {"initial_filters": "harmonic", "num_filters": 32, "encoder_activation": "relu", "fixed_filters": True},
 ]
+HARMONIC: dict[str, Any] = {**DPRNN.Tiny, **VARIANTS[-1]}
 
 
 def test_the_papers_size() -> None:
@@ -42,6 +44,18 @@ def test_slices_give_what_the_whole_gives(slice_positions: int, monkeypatch: pyt
         torch.testing.assert_close(model(mixture, lengths), whole, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("fixed", [True, False])
+def test_harmonic_filters_give_back_what_no_mask_changes(fixed: bool) -> None:
+    model = DPRNN(DPRNNConfig(**{**HARMONIC, "fixed_filters": fixed}))
+    mixture = torch.randn(1, 800)
+    features = model.encoder(mixture).transpose(1, 2)
+    whole = slice(model.config.stride, -model.config.kernel_size)
+    torch.testing.assert_close(model.decoder(features[:, None], 800)[:, 0, whole], mixture[:, whole])
+    stored = {name for name in model.state_dict() if not name.startswith("masker.")}
+    assert stored == (set() if fixed else {"encoder.weight", "decoder.weight"})
+    assert fixed == all(not name.endswith("coder.weight") for name, _ in model.named_parameters())
+
+
 @pytest.mark.usefixtures("lstm_in_bfloat16")
 def test_bfloat16_is_close() -> None:
     torch.manual_seed(0)
@@ -56,7 +70,14 @@ def test_bfloat16_is_close() -> None:
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"norm": "cumulative"}, "norm is"), ({"cell": "qrnn"}, "cell is"), ({"hop_size": 251}, "hop_size")],
+    [
+        ({"norm": "cumulative"}, "norm is"),
+        ({"cell": "qrnn"}, "cell is"),
+        ({"hop_size": 251}, "hop_size"),
+        ({"initial_filters": "harmonic"}, "num_filters = 2"),
+        ({"initial_filters": "harmonic", "num_filters": 4}, "encoder_activation 'relu'"),
+        ({"fixed_filters": True}, "initial_filters 'harmonic'"),
+    ],
 )
 def test_impossible_configurations(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

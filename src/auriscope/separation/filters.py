@@ -14,7 +14,7 @@ INITIAL_FILTERS = ("random", "harmonic")
 def check_initial_filters(initial: str, num_filters: int, kernel_size: int, stride: int, fixed: bool = False) -> None:
     """Raise ``ValueError`` unless ``initial`` is one of ``INITIAL_FILTERS`` and filters of these sizes can be that.
 
-    Filters that stay ``fixed`` must be harmonic: nothing can be said by random ones.
+    Filters that stay ``fixed`` must be harmonic: random ones do not reconstruct.
 
     Harmonic ones are cosines and sines of all frequencies, each with both signs, so that features that are never
     negative still tell the phase: twice as many as a filter has samples, at a stride of half a filter.
