@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from auriscope.nn.masks import choice, run_recurrent
-from auriscope.separation.filters import begin_harmonic, check_initial_filters, fix_filters
+from auriscope.separation.filters import begin_harmonic, check_initial_filters
 from auriscope.separation.kernels import project
 from auriscope.separation.layers import (
     ChannelLayerNorm,
@@ -149,9 +149,7 @@ class DPRNN(MaskingModel, name="separation/dprnn"):
         )
         super().__init__(config, Encoder(*filters, activation=config.encoder_activation), masker, Decoder(*filters))
         if config.initial_filters == "harmonic":
-            begin_harmonic(self.encoder, self.decoder)
-        if config.fixed_filters:
-            fix_filters(self.encoder, self.decoder)
+            begin_harmonic(self.encoder, self.decoder, fixed=config.fixed_filters)
 
 
 class RecurrentPath(nn.Module):

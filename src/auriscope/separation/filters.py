@@ -26,21 +26,18 @@ def check_initial_filters(initial: str, num_filters: int, kernel_size: int, stri
         raise ValueError("fixed_filters needs initial_filters 'harmonic'")
 
 
-def begin_harmonic(encoder: Encoder, decoder: Decoder, gain: float = 1.0) -> None:
-    """Make both filterbanks harmonic: after ReLU the decoder gives the mixture times the square of ``gain``."""
+def begin_harmonic(encoder: Encoder, decoder: Decoder, gain: float = 1.0, *, fixed: bool = False) -> None:
+    """Make both filterbanks harmonic: after ReLU the decoder gives the mixture times the square of ``gain``.
+
+    ``fixed`` takes the filters from the parameters, and from what is stored; as they are not trained, the decoder then
+    gives the mixture as it is.
+    """
     basis = harmonic_basis(encoder.kernel_size)
     signed = gain * torch.cat([basis, -basis])[:, None]
-    with torch.no_grad():
-        encoder.weight.copy_(signed)
-        decoder.weight.copy_(signed)
-
-
-def fix_filters(encoder: Encoder, decoder: Decoder, gain: float = 1.0) -> None:
-    """Take harmonic filters of ``gain`` from the parameters, and from what is stored.
-
-    What is not trained reconstructs at the level of the mixture from the start.
-    """
-    for filterbank, scale in ((encoder, 1.0), (decoder, gain**-2)):
-        weight = scale * filterbank.weight.detach()
-        del filterbank.weight
-        filterbank.register_buffer("weight", weight, persistent=False)
+    for filterbank, weight in ((encoder, signed), (decoder, signed / gain**2 if fixed else signed)):
+        if fixed:
+            del filterbank.weight
+            filterbank.register_buffer("weight", weight, persistent=False)
+        else:
+            with torch.no_grad():
+                filterbank.weight.copy_(weight)

@@ -15,7 +15,7 @@ from auriscope.metrics.pit import pit_si_snr
 from auriscope.metrics.ratios import is_silent, si_snr
 from auriscope.nn.masks import choice, length_mask
 from auriscope.separation.convtasnet import ConvTasNetConfig, TemporalConvMasker
-from auriscope.separation.filters import begin_harmonic, check_initial_filters, fix_filters
+from auriscope.separation.filters import begin_harmonic, check_initial_filters
 from auriscope.separation.layers import ACTIVATIONS, Decoder, Encoder, MaskingModel
 from auriscope.separation.objectives import pit_objective
 from auriscope.separation.spectral import rms_level
@@ -111,9 +111,7 @@ class TwoStep(MaskingModel, name="separation/twostep"):
         super().__init__(config, encoder, masker, Decoder(*filters))
         if config.initial_filters == "harmonic":
             # Three times as loud as the mixture: so the ideal masks, softmaxes of features, are sharp enough.
-            begin_harmonic(self.encoder, self.decoder, gain=_GAIN)
-            if config.fixed_filters:
-                fix_filters(self.encoder, self.decoder, gain=_GAIN)
+            begin_harmonic(self.encoder, self.decoder, gain=_GAIN, fixed=config.fixed_filters)
         else:
             with torch.no_grad():
                 # At a level of 1 the features are then about 1 as well.

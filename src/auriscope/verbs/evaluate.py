@@ -282,13 +282,13 @@ def _separated(
 ) -> Iterator[tuple[EvaluationItem, Tensor]]:
     """Run every mixture through the separator: the item, and its estimates (sources, time) in the references' order."""
     num_sources, rate = int(separator.config.num_sources), int(separator.config.sample_rate)
+    # A mixture is one chunk, as in the literature; only a very long one is cut as a long recording is.
+    config = LongConfig(chunk_seconds=_LONGEST_CHUNK_SECONDS)
     for index, item in enumerate(items):
         if len(item.sources) != num_sources:
             raise AuriscopeError(
                 f"{items.name} has {len(item.sources)} talkers and the model separates {num_sources}; choose another"
             )
-        # A mixture is one chunk, as in the literature; only a very long one is cut as a long recording is.
-        config = LongConfig(chunk_seconds=_LONGEST_CHUNK_SECONDS)
         tracks = torch.from_numpy(separate_waveform(item.mixture.numpy(), separator, sample_rate=rate, config=config))
         order = pit_si_snr(tracks[None], item.sources[None]).permutation
         yield item, permute(tracks[None], order)[0]
