@@ -31,9 +31,9 @@ from auriscope.data.prepare.layout import Selection
 from auriscope.errors import CorpusError
 
 MOST_OF_GROUP = 6
-MOST_OF_CLASS = 60
+MOST_OF_CLASS = 90
 _RELEASE = "bookworm"
-_NUM_SOUNDS = 1201
+_NUM_SOUNDS = 1682
 
 
 @dataclass(frozen=True)
