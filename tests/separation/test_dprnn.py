@@ -13,6 +13,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"cell": "gru", "bidirectional": False, "norm": "channel", "num_layers": 2},
     {"num_sources": 3, "hop_size": 3, "cell": "rnn", "kernel_size": 10, "stride": 3},
     {"chunk_padding": "half"},
+    {"chunk_padding": "none", "hop_size": 10},
     {"initial_filters": "harmonic", "num_filters": 32, "encoder_activation": "relu", "fixed_filters": True},
 ]
 HARMONIC: dict[str, Any] = {**DPRNN.Tiny, **VARIANTS[-1]}
@@ -87,5 +88,7 @@ def test_impossible_configurations(values: dict[str, Any], message: str) -> None
 def test_half_padding_needs_chunks_that_overlap_by_half() -> None:
     with pytest.raises(ValueError, match="hop_size must be half of chunk_size"):
         DPRNNConfig(chunk_size=10, hop_size=4, chunk_padding="half")
-    with pytest.raises(ValueError, match="chunk_padding is 'none'"):
+    with pytest.raises(ValueError, match="chunk_padding is 'double'"):
+        DPRNNConfig(chunk_padding="double")
+    with pytest.raises(ValueError, match="hop_size must be chunk_size"):
         DPRNNConfig(chunk_padding="none")

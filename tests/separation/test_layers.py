@@ -42,6 +42,16 @@ def test_chunks_in_pairs_cover_every_frame_twice(num_frames: int) -> None:
     torch.testing.assert_close(overlap_add(chunks, 5, padding=5, num_frames=num_frames), 2 * x)
 
 
+@pytest.mark.parametrize("num_frames", [1, 9, 10, 11, 100])
+def test_chunks_side_by_side_cover_every_frame_once(num_frames: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, num_frames, 3)
+    chunking = Chunking(10, 10, padding=0)
+    chunks = split_chunks(x, chunking)
+    assert chunks.shape[1] == chunking.num_chunks(num_frames) == -(-num_frames // 10)
+    torch.testing.assert_close(overlap_add(chunks, 10, padding=0, num_frames=num_frames), x, atol=0, rtol=0)
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_global_norm_is_a_group_norm_of_one_group(channels_last: bool) -> None:
     torch.manual_seed(0)

@@ -25,6 +25,10 @@ MODELS: dict[str, tuple[type[Model], dict[str, Any]]] = {
     ),
     "dprnn_uneven_hop": (DPRNN, {"bidirectional": False, "norm": "channel", "hop_size": 3, "num_sources": 3}),
     "dprnn_half_padding": (DPRNN, {"bidirectional": False, "norm": "channel", "chunk_padding": "half"}),
+    "dprnn_no_overlap": (
+        DPRNN,
+        {"bidirectional": False, "norm": "channel", "chunk_padding": "none", "hop_size": 10},
+    ),
 }
 
 

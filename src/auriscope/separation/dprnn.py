@@ -37,7 +37,8 @@ class DPRNNConfig:
     (MulCat: Nachmani et al., arXiv 2003.01531, section 3). ``norm`` is ``"global"`` or ``"channel"``.
 
     The first chunk begins a whole chunk before the first frame, or, with ``chunk_padding="half"``, half a chunk before
-    it, as in SpeechBrain; chunks then overlap by half, and ``chunk_size`` is even.
+    it, as in SpeechBrain; chunks then overlap by half, and ``chunk_size`` is even. With ``"none"`` it begins with the
+    first frame; chunks then lie side by side, ``hop_size`` is ``chunk_size``, and there is half as much to do.
 
     ``initial_filters`` is ``"random"`` or ``"harmonic"``, windowed sines and cosines with both signs, whose features
     ``encoder_activation`` ``"relu"`` gives; ``fixed_filters`` leaves them as they begin (see
@@ -71,9 +72,11 @@ class DPRNNConfig:
         choice(self.cell, _CELLS, "cell")
         if not 0 < self.hop_size <= self.chunk_size:
             raise ValueError("hop_size must be at least 1 and at most chunk_size")
-        choice(self.chunk_padding, ["whole", "half"], "chunk_padding")
+        choice(self.chunk_padding, ["whole", "half", "none"], "chunk_padding")
         if self.chunk_padding == "half" and self.chunk_size != 2 * self.hop_size:
             raise ValueError("with chunk_padding 'half', hop_size must be half of chunk_size")
+        if self.chunk_padding == "none" and self.chunk_size != self.hop_size:
+            raise ValueError("with chunk_padding 'none', hop_size must be chunk_size")
         check_initial_filters(
             self.initial_filters, self.num_filters, self.kernel_size, self.stride, fixed=self.fixed_filters
         )
@@ -137,9 +140,12 @@ class DPRNN(MaskingModel, name="separation/dprnn"):
         )
         masker = DualPathMasker(
             blocks,
-            Chunking(config.chunk_size, config.hop_size, padding=config.hop_size, in_pairs=True)
-            if config.chunk_padding == "half"
-            else Chunking(config.chunk_size, config.hop_size, padding=config.chunk_size),
+            Chunking(
+                config.chunk_size,
+                config.hop_size,
+                padding={"whole": config.chunk_size, "half": config.hop_size, "none": 0}[config.chunk_padding],
+                in_pairs=config.chunk_padding == "half",
+            ),
             norm(config.num_filters, channels_last=True),
             num_filters=config.num_filters,
             num_channels=channels,

@@ -32,12 +32,14 @@ def begin_harmonic(encoder: Encoder, decoder: Decoder, gain: float = 1.0, *, fix
     ``fixed`` takes the filters from the parameters, and from what is stored; as they are not trained, the decoder then
     gives the mixture as it is.
     """
-    basis = harmonic_basis(encoder.kernel_size)
-    signed = gain * torch.cat([basis, -basis])[:, None]
-    for filterbank, weight in ((encoder, signed), (decoder, signed / gain**2 if fixed else signed)):
-        if fixed:
-            del filterbank.weight
-            filterbank.register_buffer("weight", weight, persistent=False)
-        else:
-            with torch.no_grad():
-                filterbank.weight.copy_(weight)
+    basis = harmonic_basis(encoder.kernel_size)[:, None]
+    signed = torch.cat([basis, -basis])
+    if not fixed:
+        with torch.no_grad():
+            encoder.weight.copy_(gain * signed)
+            decoder.weight.copy_(gain * signed)
+        return
+    decoder.mirrored = True
+    for filterbank, weight in ((encoder, gain * signed), (decoder, basis / gain)):
+        del filterbank.weight
+        filterbank.register_buffer("weight", weight, persistent=False)

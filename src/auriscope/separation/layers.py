@@ -55,12 +55,13 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """A learned synthesis filterbank: features (B, S, F, N) to waveforms (B, S, time), a transposed convolution.
 
-    The waveforms are cut, or continued with zeros, to ``num_samples``.
+    The waveforms are cut, or continued with zeros, to ``num_samples``. Where ``mirrored`` is set, the filters are half
+    as many: the features' other half belongs to the same filters with the other sign.
     """
 
     def __init__(self, num_filters: int, kernel_size: int, stride: int) -> None:
         super().__init__()
-        self.stride = stride
+        self.stride, self.mirrored = stride, False
         self.weight = nn.Parameter(torch.empty(num_filters, 1, kernel_size))
         nn.init.xavier_normal_(self.weight)
 
@@ -68,6 +69,9 @@ class Decoder(nn.Module):
         """Synthesise features (B, S, F, N) into ``num_samples`` samples (B, S, num_samples)."""
         # A product with the filters, then overlap-add: the same sums as a transposed convolution, several times
         # faster on a CPU when there is one output channel.
+        if self.mirrored:
+            positive, negative = features.chunk(2, dim=-1)
+            features = positive - negative
         frames = features @ self.weight[:, 0]
         batch, sources, num_frames, kernel_size = frames.shape
         waveform = overlap_add(
@@ -174,7 +178,7 @@ class Chunking:
 
     The sequence starts ``padding`` positions into the first chunk, and as many chunks follow as are needed to cover
     every frame as often as any other. ``in_pairs`` cuts as SepFormer's implementation does (always an even number
-    of chunks); otherwise as Asteroid's DPRNN.
+    of chunks); otherwise as Asteroid's DPRNN. Without ``padding``, chunks lie side by side, and the last is filled up.
     """
 
     size: int
@@ -190,6 +194,8 @@ class Chunking:
         """How many chunks ``num_frames`` frames give."""
         if self.in_pairs:
             return 2 * ((num_frames + self.padding) // self.size + 1)
+        if self.padding == 0:
+            return (num_frames - 1) // self.hop + 1
         return (num_frames + 2 * self.padding - self.size) // self.hop + 1
 
 
