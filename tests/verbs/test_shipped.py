@@ -142,6 +142,17 @@ def test_without_a_run_the_training_goes_on_from_the_shipped_weights(house: Hous
     assert ModelCard.read(house.place.weights / name).audio_hours == 1.0
 
 
+def test_a_run_keeps_what_it_began_with(house: House) -> None:
+    name, run = "separation/dprnn.first", house.place.runs / "first"
+    improve(10, house.place, (name,))
+    path = house.place.list_file.parent / "first.yaml"
+    path.write_text(RECIPE + "task_options: {words_from: vectors.json, other: 1}\n")
+    (run / "recipe.yaml").write_text("task_options: {words_from: crossmodal/clap.mini, other: 2}\n")
+    listed = read_list(house.place.list_file).models[name]
+    recipe = shipped._recipe(path, listed, house.place.weights / name, run, name, 1.0, house.place)
+    assert recipe.task_options == {"words_from": "crossmodal/clap.mini", "other": 1}
+
+
 def test_the_curve_goes_on_where_the_shipped_one_ended(house: House) -> None:
     name = "separation/dprnn.first"
     folder, run = house.place.weights / name, house.place.runs / "first"

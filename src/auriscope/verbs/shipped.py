@@ -20,7 +20,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from omegaconf import OmegaConf
@@ -198,6 +198,11 @@ def _recipe(
         # The words of a CLAP, and whatever else another's parts were, are those of the shipped weights.
         options = {key: value for key, value in recipe.task_options.items() if key not in _BEGINNINGS}
         recipe = dataclasses.replace(recipe, init_from=str(folder), init_partly=False, data=data, task_options=options)
+    elif (run / LAST).exists():
+        # What a run began with is what it wrote down when it began, not what the recipe would begin with.
+        began = _begun(run).get("task_options") or {}
+        options = {**recipe.task_options, **{key: began[key] for key in _BEGINNINGS if key in began}}
+        recipe = dataclasses.replace(recipe, task_options=options)
     return recipe
 
 
@@ -322,10 +327,14 @@ def _added(before: float | None, value: str) -> str:
 
 def _begun_with(recipe: Recipe, run: Path) -> str | None:
     """Whose weights a run began with, by what it wrote down when it began."""
-    if not (run / "recipe.yaml").exists():
-        return recipe.init_from
-    begun: Any = OmegaConf.to_container(OmegaConf.load(run / "recipe.yaml"))
-    return None if begun.get("init_from") is None else str(begun["init_from"])
+    begun = _begun(run).get("init_from", recipe.init_from)
+    return None if begun is None else str(begun)
+
+
+def _begun(run: Path) -> dict[str, Any]:
+    """The recipe that a run wrote down when it began, empty without one."""
+    place = run / "recipe.yaml"
+    return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(place))) if place.exists() else {}
 
 
 def _before(begun_with: str | None, run: Path, folder: Path) -> tuple[float, str]:
