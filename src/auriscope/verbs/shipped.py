@@ -202,7 +202,7 @@ def _recipe(
         # What a run began with is what it wrote down when it began, not what the recipe would begin with.
         began = _begun(run).get("task_options") or {}
         options = {**recipe.task_options, **{key: began[key] for key in _BEGINNINGS if key in began}}
-        recipe = dataclasses.replace(recipe, task_options=options)
+        recipe = dataclasses.replace(recipe, init_from=_begun_with(recipe, run), task_options=options)
     return recipe
 
 
