@@ -192,17 +192,17 @@ def _recipe(
         found = [address for address in model.separators if (place.weights / address / "config.json").exists()]
         changes.append(f"data.separators=[{','.join(found + _stages(place.runs))}]")
     recipe = read_recipe(path, changes)
-    if not (run / LAST).exists() and (folder / "config.json").exists():
+    if (run / LAST).exists():
+        # What a run began with is what it wrote down when it began, not what the recipe would begin with.
+        began = _begun(run).get("task_options") or {}
+        options = {**recipe.task_options, **{key: began[key] for key in _BEGINNINGS if key in began}}
+        recipe = dataclasses.replace(recipe, init_from=_begun_with(recipe, run), task_options=options)
+    elif (folder / "config.json").exists():
         _say(f"{name}: no run to continue; starting from the shipped weights")
         data = {**recipe.data, "ramp_batches": None} if "ramp_batches" in recipe.data else recipe.data
         # The words of a CLAP, and whatever else another's parts were, are those of the shipped weights.
         options = {key: value for key, value in recipe.task_options.items() if key not in _BEGINNINGS}
         recipe = dataclasses.replace(recipe, init_from=str(folder), init_partly=False, data=data, task_options=options)
-    elif (run / LAST).exists():
-        # What a run began with is what it wrote down when it began, not what the recipe would begin with.
-        began = _begun(run).get("task_options") or {}
-        options = {**recipe.task_options, **{key: began[key] for key in _BEGINNINGS if key in began}}
-        recipe = dataclasses.replace(recipe, init_from=_begun_with(recipe, run), task_options=options)
     return recipe
 
 
