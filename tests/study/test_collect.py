@@ -442,9 +442,10 @@ def test_listed_pairs_are_used_alike(
     campaign = study.campaign
     assert isinstance(campaign, Collection)
     orders = set()
-    for _ in range(12):
+    for seed in range(12):
         with study.database.write() as session:
             visit, _token = begin(study, session, Arrival(), "en")
+            visit.seed = seed
         mine = []
         for position in range(2):
             with study.database.write() as session:
