@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
 from collections.abc import Generator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +21,16 @@ def pytest_configure(config: pytest.Config) -> None:
     unknown = set(_required()) - set(NEEDS)
     if unknown:
         raise pytest.UsageError(f"AURISCOPE_REQUIRE names {unknown.pop()!r}; it may name {', '.join(NEEDS)}")
+
+
+@pytest.fixture(autouse=True)
+def same_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin every test with the same random numbers, whichever tests ran before it in the same process."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    # Sessions of studies draw their seeds from the system.
+    monkeypatch.setattr("secrets.randbits", random.Random(0).getrandbits)
 
 
 @pytest.fixture
