@@ -194,9 +194,11 @@ def _recipe(
     recipe = read_recipe(path, changes)
     if (run / LAST).exists():
         # What a run began with is what it wrote down when it began, not what the recipe would begin with.
-        began = _begun(run).get("task_options") or {}
+        begun = _begun(run)
+        began = begun.get("task_options") or {}
         options = {**recipe.task_options, **{key: began[key] for key in _BEGINNINGS if key in began}}
-        recipe = dataclasses.replace(recipe, init_from=_begun_with(recipe, run), task_options=options)
+        share = begun.get("init_share", recipe.init_share)
+        recipe = dataclasses.replace(recipe, init_from=_begun_with(recipe, run), init_share=share, task_options=options)
     elif (folder / "config.json").exists():
         _say(f"{name}: no run to continue; starting from the shipped weights")
         data = {**recipe.data, "ramp_batches": None} if "ramp_batches" in recipe.data else recipe.data
