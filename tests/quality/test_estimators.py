@@ -3,16 +3,24 @@ from __future__ import annotations
 import pytest
 import torch
 
+from auriscope.errors import AuriscopeError
 from auriscope.quality import RealMConfig, RealMEstimator, SiSnrConfig, SiSnrEstimator
 
-ESTIMATORS = {"ours": SiSnrEstimator, "realm": RealMEstimator}
+ESTIMATORS = {
+    "ours": (SiSnrEstimator, {}),
+    "with voices": (SiSnrEstimator, {"voices": "speaker/ecapa.mini"}),
+    "realm": (RealMEstimator, {}),
+}
 
 
 @pytest.fixture(params=sorted(ESTIMATORS))
 def estimator(request):
     torch.manual_seed(1)
-    cls = ESTIMATORS[request.param]
-    model = cls(cls.Config(**cls.Tiny))
+    cls, changes = ESTIMATORS[request.param]
+    model = cls(cls.Config(**cls.Tiny, **changes))
+    if changes:
+        # As it begins, it hears no voices.
+        torch.nn.init.normal_(model.company.weight)
     # Freshly drawn, the outputs hardly depend on the input, and most of what follows would hold for a constant.
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -101,6 +109,84 @@ def test_saving_keeps_scores_and_calibration(estimator, signals, tmp_path):
     after = loaded.predict(signals.mixture, signals.estimates)
     assert torch.equal(before.score_db, after.score_db)
     assert torch.equal(before.expected_error_db, after.expected_error_db)
+
+
+@pytest.fixture
+def told():
+    """Estimators of the same weights, the second of which compares voices, and began without doing so."""
+    torch.manual_seed(0)
+    deaf = SiSnrEstimator(SiSnrConfig(**SiSnrEstimator.Tiny)).eval()
+    hearing = SiSnrEstimator(SiSnrConfig(**SiSnrEstimator.Tiny, voices="speaker/ecapa.mini")).eval()
+    missing = hearing.load_state_dict(deaf.state_dict(), strict=False).missing_keys
+    assert missing == ["company.weight"]
+    return deaf, hearing
+
+
+def test_with_voices_it_goes_on_from_where_it_was_without(told, signals):
+    deaf, hearing = told
+    assert torch.equal(hearing(signals.mixture, signals.estimates), deaf(signals.mixture, signals.estimates))
+    assert not any(name.startswith("voices") for name in hearing.state_dict())
+
+
+def company_of(model, mixture, estimates, lengths=None):
+    lengths = torch.full((len(mixture),), mixture.shape[-1]) if lengths is None else lengths
+    return model._features(mixture, estimates, lengths)[3]
+
+
+def unit_power(signals):
+    centred = signals - signals.mean(-1, keepdim=True)
+    return centred / centred.square().mean(-1, keepdim=True).sqrt()
+
+
+def test_how_alike_voices_are_is_what_the_speaker_model_says(told):
+    from auriscope.pretrained import load
+
+    generator = torch.Generator().manual_seed(0)
+    # Coloured noises are voices enough: what is alike, and what changes half way, is known.
+    low, high = (torch.randn(32_000, generator=generator).cumsum(0), torch.randn(32_000, generator=generator))
+    low, high = unit_power(low), unit_power(high)
+    changing = torch.cat([low[:16_000], high[16_000:]])
+    estimates = unit_power(torch.stack([torch.stack([low, high]), torch.stack([low, changing])]))
+    mixture = unit_power(estimates.sum(1))
+    found = company_of(told[1], 0.1 * mixture, -30.0 * estimates)
+    assert found.shape == (2, 2, 8)
+    model = load("speaker/ecapa.mini").requires_grad_(False)
+    halves = [[model.embed(half[None])[0] for half in track.chunk(2)] for track in estimates[1]]
+    tracks = [torch.nn.functional.normalize(first + second, dim=0) for first, second in halves]
+    whole = model.embed(mixture[1:])[0]
+    steady = [first @ second for first, second in halves]
+    expected = [
+        [tracks[0] @ whole, tracks[1] @ whole, tracks[0] @ tracks[1], steady[0], steady[1]],
+        [tracks[1] @ whole, tracks[0] @ whole, tracks[0] @ tracks[1], steady[1], steady[0]],
+    ]
+    torch.testing.assert_close(found[1, :, 3:], torch.tensor(expected), atol=1e-3, rtol=0)
+    assert found[0, :, 6].min() > found[1, 1, 6] + 0.1, "one track changes its voice half way"
+    assert found[1, 0, 5] > found[0, 0, 5] + 0.05, "the tracks are more alike"
+    # White noise and what is nearly all below 100 Hz share little of their spectra.
+    assert found[0, 0, 0] < found[1, 0, 0] < 1
+
+
+@pytest.mark.parametrize(
+    ("voices", "sample_rate", "says"),
+    [
+        ("speaker/ecapa.mini", 8_000, "works at 16000 Hz and the estimator at 8000 Hz"),
+        ("classification/cnn.digits", 8_000, "is no speaker model"),
+        ("speaker/ecapa.minni", 16_000, "speaker/ecapa.mini"),
+    ],
+)
+def test_what_cannot_tell_voices_is_refused_in_one_line(signals, voices, sample_rate, says):
+    config = SiSnrConfig(**SiSnrEstimator.Tiny, voices=voices, sample_rate=sample_rate)
+    with pytest.raises(AuriscopeError, match=says) as caught:
+        SiSnrEstimator(config)(signals.mixture, signals.estimates)
+    assert "\n" not in str(caught.value)
+
+
+def test_of_a_quarter_second_voices_are_not_told(told):
+    generator = torch.Generator().manual_seed(0)
+    estimates = torch.randn(2, 2, 16_000, generator=generator)
+    found = company_of(told[1], estimates.sum(1), estimates, torch.tensor([16_000, 7_000]))
+    assert (found[0, :, 3:] != 0).all()
+    assert (found[1, :, 3:] == 0).all()
 
 
 def test_the_published_network_has_its_parameters_and_keys():

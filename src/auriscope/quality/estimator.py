@@ -6,22 +6,32 @@ look: band energies of mixture, track, residual and the other tracks, and how co
 62.5 frames per second, about thirty times fewer frames than the time-domain network. Pooling weighs frames by the
 track's energy too, as SI-SNR itself does. The output is linear, so nothing saturates. And the network predicts the
 scale of its own error (a Laplace distribution, as in Kendall and Gal 2017, section 2.2, with the L1 of the paper).
+
+With a speaker model it is also told how alike voices are: of two tracks, of both halves of a track, of a track and the
+mixture. Talkers who are alike are separated badly, and who changes in the middle of a track was not separated.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from auriscope.errors import CheckpointError
+from auriscope.pretrained.addresses import load
 from auriscope.pretrained.model import Model
 from auriscope.quality.calibration import Calibration, Prediction, input_statistics
 from auriscope.signal.mel import hz_to_mel, mel_filterbank, mel_to_hz
 
 _NUM_MAPS = 8
 _NUM_GLOBALS = 7
+_NUM_COMPANY = 8
+_SHORTEST_VOICE_SECONDS = 0.25
+"""Of less sound a speaker model can hardly tell a voice."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,9 @@ class SiSnrConfig:
     """``minimum_db`` to ``maximum_db`` is the range of SI-SNR that is vouched for; outputs beyond it are flagged.
 
     Training goes ``margin_db`` further, where targets are clipped. ``window_seconds`` is the longest excerpt seen in
-    training: longer recordings are scored window by window.
+    training: longer recordings are scored window by window. ``voices`` is the address of a speaker model of the same
+    sample rate, such as ``"speaker/ecapa.mini"``, that tells how alike voices are; its weights are not the estimator's
+    and are loaded when they are first needed. None: voices are not compared.
     """
 
     sample_rate: int = 16000
@@ -44,6 +56,7 @@ class SiSnrConfig:
     minimum_db: float = -10.0
     maximum_db: float = 30.0
     margin_db: float = 5.0
+    voices: str | None = None
 
 
 class _Block(nn.Module):
@@ -98,6 +111,10 @@ class SiSnrEstimator(Model, name="quality/sisnr"):
         self.blocks = nn.ModuleList(_Block(config.num_channels, 2**index) for index in range(config.num_blocks))
         self.norm = nn.LayerNorm(config.num_channels)
         self.hidden = nn.Linear(4 * config.num_channels + _NUM_GLOBALS, 2 * config.num_channels)
+        # It begins with zeros: an estimator without it goes on from where it was.
+        self.company = nn.Linear(_NUM_COMPANY, 2 * config.num_channels, bias=False) if config.voices else None
+        if self.company is not None:
+            nn.init.zeros_(self.company.weight)
         self.embedding = nn.Linear(2 * config.num_channels, config.num_embedding)
         self.output = nn.Linear(config.num_embedding, 2)
         self.calibration = Calibration(config.num_embedding)
@@ -117,7 +134,7 @@ class SiSnrEstimator(Model, name="quality/sisnr"):
         batch, num_sources, _ = estimates.shape
         lengths = _lengths(mixture, lengths)
         with torch.autocast(mixture.device.type, enabled=False):
-            maps, weights, overall = self._features(mixture.float(), estimates.float(), lengths)
+            maps, weights, overall, company = self._features(mixture.float(), estimates.float(), lengths)
         inside = _inside(maps.shape[-1], lengths // self.config.hop + 1)
         inside = inside.repeat_interleave(num_sources, dim=0)[:, None].to(maps.dtype)
         hidden = maps.flatten(0, 1) * inside[:, None]
@@ -131,7 +148,10 @@ class SiSnrEstimator(Model, name="quality/sisnr"):
         pooled = torch.cat(
             [*_pool(hidden, uniform), *_pool(hidden, weights.flatten(0, 1)), overall.flatten(0, 1)], dim=-1
         )
-        embedding = torch.relu(self.embedding(torch.relu(self.hidden(pooled))))
+        hidden = self.hidden(pooled)
+        if self.company is not None:
+            hidden = hidden + self.company(company.flatten(0, 1))
+        embedding = torch.relu(self.embedding(torch.relu(hidden)))
         score, scale = self.output(embedding).float().reshape(batch, num_sources, 2).unbind(-1)
         # In units of 10 dB around 5 dB the output starts near the data; the scale stays within 0.25 and 25 dB.
         return 5.0 + 10.0 * score, torch.exp(0.92 + 2.3 * torch.tanh(scale)), embedding.reshape(batch, num_sources, -1)
@@ -146,8 +166,10 @@ class SiSnrEstimator(Model, name="quality/sisnr"):
         outside = torch.cat([beyond[..., None], self.calibration.outside(embedding, statistics)], dim=-1)
         return Prediction(score, scale * self.calibration.error_factor.float(), outside)
 
-    def _features(self, mixture: Tensor, estimates: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Maps (batch, sources, maps, bands, frames), frame weights (batch, sources, frames), globals.
+    def _features(self, mixture: Tensor, estimates: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+        """Maps (batch, sources, maps, bands, frames), frame weights (batch, sources, frames), globals, and company.
+
+        The last two are (batch, sources, numbers); what tracks have to do with each other is empty without voices.
 
         With x the mixture and e the tracks, both at unit power, the gains g are the (slightly damped) least-squares
         fit x ~ sum g e. They say what is left without the track, r = x - g e, what the others hold, o, and what no
@@ -179,7 +201,46 @@ class SiSnrEstimator(Model, name="quality/sisnr"):
         powers = [_log((power.sum(-2) * inside).sum(-1) / num_values) for power in (p_r, p_o, p_n)]
         similar = (gram.abs() * (1 - torch.eye(gram.shape[-1], device=gram.device))).sum(-1)
         overall = [*powers, cross[..., 0].abs(), gains[..., 0], similar, gram.diagonal(dim1=1, dim2=2)]
-        return torch.stack(maps, dim=2), weights, torch.stack(overall, dim=-1)
+        company = maps[0].new_zeros(*gains.shape, 0)
+        if self.config.voices:
+            # How much of the spectra's power lies in the same place, and how peaked they are.
+            shared = ((p_e * p_o).clamp_min(0).sqrt().sum(-2) * inside).sum(-1)
+            shared = shared / ((p_e.sum(-2) * inside).sum(-1) * (p_o.sum(-2) * inside).sum(-1) + 1e-12).sqrt()
+            peaked = [(maps[place].sum(-2) * inside).sum(-1) / num_values for place in (1, 3)]
+            spectral = torch.stack([shared, *peaked], dim=-1)
+            company = torch.cat([spectral, self._likeness(mixture[:, 0], estimates, lengths)], dim=-1)
+        return torch.stack(maps, dim=2), weights, torch.stack(overall, dim=-1), company
+
+    @torch.no_grad()
+    def _likeness(self, mixture: Tensor, estimates: Tensor, lengths: Tensor) -> Tensor:
+        """How alike voices are, cosines (batch, sources, 5); 0 where there are no others, or too little sound.
+
+        Of a track and the mixture, of the others and the mixture, of the track and the others, of the track's two
+        halves, and of the others' halves; of others the mean.
+        """
+        batch, num_sources, _ = estimates.shape
+        model = _speaker_model(str(self.config.voices), self.sample_rate, mixture.device)
+        halves, size = lengths // 2, max(1, int(lengths.max()) // 2)
+        places = (
+            torch.arange(size, device=mixture.device)
+            + halves[:, None] * torch.arange(2, device=mixture.device)[:, None, None]
+        )
+        places = places.transpose(0, 1).reshape(batch, 1, 2 * size).expand(-1, num_sources, -1)
+        parts = estimates.gather(-1, places.clamp_max(estimates.shape[-1] - 1)).reshape(-1, size)
+        parts = parts * _inside(size, halves.repeat_interleave(2 * num_sources))
+        voices = _embedded(model, parts, halves.repeat_interleave(2 * num_sources))
+        first, second = voices.reshape(batch, num_sources, 2, -1).unbind(2)
+        tracks = F.normalize(first + second, dim=-1)
+        whole = _embedded(model, mixture, lengths)
+        alike = tracks @ tracks.mT
+        own = (tracks @ whole[..., None])[..., 0]
+        steady = (first * second).sum(-1)
+        count = max(1, num_sources - 1)
+        others = [(values.sum(1, keepdim=True) - values) / count for values in (own, steady)]
+        between = (alike.sum(-1) - alike.diagonal(dim1=1, dim2=2)) / count
+        found = torch.stack([own, others[0], between, steady, others[1]], dim=-1)
+        enough = halves >= _SHORTEST_VOICE_SECONDS * self.config.sample_rate
+        return torch.where(enough[:, None, None], found, 0.0)
 
     def _stft(self, signals: Tensor) -> Tensor:
         """(batch, sources, time) -> complex (batch, sources, bins, frames), scaled to unit power for white noise."""
@@ -207,6 +268,25 @@ def _bands(config: SiSnrConfig) -> Tensor:
     nearest = (centres * config.fft_size / config.sample_rate).round().long()
     bands[torch.arange(config.num_bands), nearest] += 1e-3
     return bands / bands.sum(-1, keepdim=True)
+
+
+@functools.cache
+def _speaker_model(address: str, sample_rate: int, device: torch.device) -> Any:
+    """The speaker model of an address on a device, shared by all estimators: its weights never change."""
+    model = load(address, device=device).requires_grad_(False)
+    if model.name.partition("/")[0] != "speaker":
+        raise CheckpointError(f"{address}: is no speaker model; voices are compared by one, such as speaker/ecapa.mini")
+    own_rate = int(getattr(model.config, "sample_rate", 0))
+    if own_rate != sample_rate:
+        raise CheckpointError(
+            f"{address}: works at {own_rate} Hz and the estimator at {sample_rate} Hz; choose two of one rate"
+        )
+    return model
+
+
+def _embedded(model: Any, waveform: Tensor, lengths: Tensor) -> Tensor:
+    """Embeddings (batch, dim) of unit length of waveforms (batch, time); silence has one too."""
+    return torch.nan_to_num(F.normalize(model(waveform, lengths).float(), dim=-1))
 
 
 def _lengths(mixture: Tensor, lengths: Tensor | None) -> Tensor:
