@@ -147,10 +147,13 @@ def test_a_run_keeps_what_it_began_with(house: House) -> None:
     improve(10, house.place, (name,))
     path = house.place.list_file.parent / "first.yaml"
     path.write_text(RECIPE + "task_options: {words_from: vectors.json, other: 1}\n")
-    (run / "recipe.yaml").write_text("init_from: its/own\ntask_options: {words_from: crossmodal/clap.mini, other: 2}\n")
+    (run / "recipe.yaml").write_text(
+        "init_from: its/own\ninit_partly: true\ninit_share: 0.5\n"
+        "task_options: {words_from: crossmodal/clap.mini, other: 2}\n"
+    )
     listed = read_list(house.place.list_file).models[name]
     recipe = shipped._recipe(path, listed, house.place.weights / name, run, name, 1.0, house.place)
-    assert recipe.init_from == "its/own"
+    assert (recipe.init_from, recipe.init_partly, recipe.init_share) == ("its/own", True, 0.5)
     assert recipe.task_options == {"words_from": "crossmodal/clap.mini", "other": 1}
 
 

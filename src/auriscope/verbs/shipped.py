@@ -197,8 +197,8 @@ def _recipe(
         begun = _begun(run)
         began = begun.get("task_options") or {}
         options = {**recipe.task_options, **{key: began[key] for key in _BEGINNINGS if key in began}}
-        share = begun.get("init_share", recipe.init_share)
-        recipe = dataclasses.replace(recipe, init_from=_begun_with(recipe, run), init_share=share, task_options=options)
+        kept = {key: begun[key] for key in ("init_partly", "init_share") if key in begun}
+        recipe = dataclasses.replace(recipe, init_from=_begun_with(recipe, run), task_options=options, **kept)
     elif (folder / "config.json").exists():
         _say(f"{name}: no run to continue; starting from the shipped weights")
         data = {**recipe.data, "ramp_batches": None} if "ramp_batches" in recipe.data else recipe.data
