@@ -221,14 +221,11 @@ class SiSnrEstimator(Model, name="quality/sisnr"):
         batch, num_sources, _ = estimates.shape
         model = _speaker_model(str(self.config.voices), self.sample_rate, mixture.device)
         halves, size = lengths // 2, max(1, int(lengths.max()) // 2)
-        places = (
-            torch.arange(size, device=mixture.device)
-            + halves[:, None] * torch.arange(2, device=mixture.device)[:, None, None]
-        )
-        places = places.transpose(0, 1).reshape(batch, 1, 2 * size).expand(-1, num_sources, -1)
-        parts = estimates.gather(-1, places.clamp_max(estimates.shape[-1] - 1)).reshape(-1, size)
-        parts = parts * _inside(size, halves.repeat_interleave(2 * num_sources))
-        voices = _embedded(model, parts, halves.repeat_interleave(2 * num_sources))
+        starts = torch.stack([torch.zeros_like(halves), halves], dim=1)
+        places = (starts[..., None] + torch.arange(size, device=mixture.device)).flatten(1)
+        places = places[:, None].expand(-1, num_sources, -1).clamp_max(estimates.shape[-1] - 1)
+        parts, sizes = estimates.gather(-1, places).reshape(-1, size), halves.repeat_interleave(2 * num_sources)
+        voices = _embedded(model, parts * _inside(size, sizes), sizes)
         first, second = voices.reshape(batch, num_sources, 2, -1).unbind(2)
         tracks = F.normalize(first + second, dim=-1)
         whole = _embedded(model, mixture, lengths)
