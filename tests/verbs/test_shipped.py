@@ -136,10 +136,16 @@ def test_without_a_run_the_training_goes_on_from_the_shipped_weights(house: Hous
     assert recipe.init_from == str(house.place.weights / name)
     assert recipe.data["ramp_batches"] is None
     assert ModelCard.read(house.place.weights / name).audio_hours == 1.0
+    # So do the corpora that those weights have heard, which the recipe may no longer draw from.
+    path = house.place.list_file.parent / "first.yaml"
+    path.write_text(RECIPE.replace("ramp_batches", "noise_probability: 0.0, ramp_batches"))
     # What the run began with is known at the next time, too.
     house.figures["first"] = 3.0
     improve(0, house.place, (name,))
-    assert ModelCard.read(house.place.weights / name).audio_hours == 1.0
+    card = ModelCard.read(house.place.weights / name)
+    assert card.audio_hours == 1.0
+    assert card.data == ("synthetic", "rir", "noise")
+    assert card.attributions == ("made here", "room people", "noise people")
 
 
 def test_a_run_keeps_what_it_began_with(house: House) -> None:

@@ -278,9 +278,9 @@ def _ship(
     folder: Path,
     path: Path,
 ) -> None:
-    corpora = _corpora(recipe)
     begun_with = _begun_with(recipe, run)
-    before, earlier = _before(begun_with, run, folder)
+    before, earlier, heard = _before(begun_with, run, folder)
+    corpora = list(dict.fromkeys([*_corpora(recipe), *heard]))
     card = ModelCard(
         title=model.title,
         summary=model.summary,
@@ -339,20 +339,22 @@ def _begun(run: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(place))) if place.exists() else {}
 
 
-def _before(begun_with: str | None, run: Path, folder: Path) -> tuple[float, str]:
-    """Hours of audio and validation curve of the shipped weights that a run began with; 0 and "" if with none.
+def _before(begun_with: str | None, run: Path, folder: Path) -> tuple[float, str, list[str]]:
+    """Hours of audio, validation curve and corpora of the shipped weights that a run began with; empty if with none.
 
     They are kept in the run when it first ships, since what ships then is the run's own.
     """
     kept = run / "began-with.json"
     if not _is_shipped(begun_with, folder) or not (folder / "card.json").exists():
-        return 0.0, ""
+        return 0.0, "", []
     if not kept.exists():
         curve = (folder / CURVE_VALUES).read_text() if (folder / CURVE_VALUES).exists() else ""
+        card = ModelCard.read(folder)
+        values = {"audio_hours": card.audio_hours or 0.0, "curve": curve, "data": card.data}
         with written_aside(kept) as aside:
-            aside.write_text(json.dumps({"audio_hours": ModelCard.read(folder).audio_hours or 0.0, "curve": curve}))
+            aside.write_text(json.dumps(values))
     values = json.loads(kept.read_text())
-    return float(values["audio_hours"]), str(values["curve"])
+    return float(values["audio_hours"]), str(values["curve"]), list(values.get("data", ()))
 
 
 def _is_shipped(address: str | None, folder: Path) -> bool:
